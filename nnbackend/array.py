@@ -1,0 +1,280 @@
+"""The namespace of Tensor: the functions of the array-API standard, with gradients where they have one.
+
+Any Tensor in, Tensor out; all plain arrays in, plain array out of their own library. Default dtype float32.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .backend import CPU, DTYPES, NUMPY, PRIMITIVES, Array, Backend, HostArray, backend_of, is_array, namespace, register
+from .creation import (
+    arange, asarray, empty, empty_like, eye, from_dlpack, full, full_like, linspace, ones, ones_like, tensor, zeros,
+    zeros_like,
+)  # fmt: skip
+from .errors import ShapeError
+from .ops import elementwise, index, linear, reduce
+from .ops import shape as shapes
+from .ops.core import Axis
+from .tensor import Tensor, lift, plain, transfer
+
+__array_api_version__ = "2024.12"
+e, inf, nan, newaxis, pi = math.e, math.inf, math.nan, None, math.pi
+bool, float16, float32, float64 = (DTYPES[name] for name in ("bool", "float16", "float32", "float64"))
+int8, int16, int32, int64 = (DTYPES[f"int{n}"] for n in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (DTYPES[f"uint{n}"] for n in (8, 16, 32, 64))
+
+# -- element by element ---------------------------------------------------------------------------------------------
+
+abs, negative, positive = lift(elementwise.abs), lift(elementwise.negative), lift(elementwise.positive)
+add, subtract = lift(elementwise.add), lift(elementwise.subtract)
+multiply, divide = lift(elementwise.multiply), lift(elementwise.divide)
+pow, remainder, hypot = lift(elementwise.pow), lift(elementwise.remainder), lift(elementwise.hypot)
+square, sqrt, reciprocal = lift(elementwise.square), lift(elementwise.sqrt), lift(elementwise.reciprocal)
+exp, expm1, erf = lift(elementwise.exp), lift(elementwise.expm1), lift(elementwise.erf)
+log, log1p, log2, log10 = (lift(f) for f in (elementwise.log, elementwise.log1p, elementwise.log2, elementwise.log10))
+logaddexp = lift(elementwise.logaddexp)
+sin, cos, tan = lift(elementwise.sin), lift(elementwise.cos), lift(elementwise.tan)
+asin, acos, atan, atan2 = (lift(f) for f in (elementwise.asin, elementwise.acos, elementwise.atan, elementwise.atan2))
+sinh, cosh, tanh = lift(elementwise.sinh), lift(elementwise.cosh), lift(elementwise.tanh)
+asinh, acosh, atanh = lift(elementwise.asinh), lift(elementwise.acosh), lift(elementwise.atanh)
+maximum, minimum, copysign = lift(elementwise.maximum), lift(elementwise.minimum), lift(elementwise.copysign)
+floor, ceil, round, trunc = (lift(f) for f in (elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc))
+sign = lift(elementwise.sign)
+_clip, _astype, _copy = lift(elementwise.clip), lift(elementwise.astype), lift(elementwise.copy)
+
+
+def clip(x: Any, min: Any = None, max: Any = None) -> Any:
+    """Values kept between `min` and `max`; None leaves that side open."""
+    return _clip(x, min, max)
+
+
+def astype(x: Any, dtype: Any, *, copy: builtins.bool = True, device: Any = None) -> Any:
+    """The same values in another dtype."""
+    data = x.data if isinstance(x, Tensor) else x
+    own = backend_of(data).dtype(dtype)
+    y = _astype(x, dtype=own) if own != data.dtype else _copy(x) if copy else x
+    return y if device is None else transfer(y, device)
+
+
+def _plain(name: str) -> Callable[..., Any]:
+    """A function of the standard that has no gradient, by name."""
+
+    def fn(x: Array, *args: Any, **kw: Any) -> Array:
+        return getattr(namespace(args[0] if isinstance(x, int | float) else x), name)(x, *args, **kw)
+
+    fn.__name__ = fn.__qualname__ = name
+    return plain(fn)
+
+
+equal, not_equal, less, less_equal = map(_plain, ("equal", "not_equal", "less", "less_equal"))
+greater, greater_equal = map(_plain, ("greater", "greater_equal"))
+logical_and, logical_or = map(_plain, ("logical_and", "logical_or"))
+logical_not, logical_xor = map(_plain, ("logical_not", "logical_xor"))
+bitwise_and, bitwise_or, bitwise_xor = map(_plain, ("bitwise_and", "bitwise_or", "bitwise_xor"))
+bitwise_invert, bitwise_left_shift = map(_plain, ("bitwise_invert", "bitwise_left_shift"))
+bitwise_right_shift, floor_divide = map(_plain, ("bitwise_right_shift", "floor_divide"))
+isfinite, isinf, isnan, signbit = map(_plain, ("isfinite", "isinf", "isnan", "signbit"))
+nextafter = _plain("nextafter")
+
+# -- reductions -----------------------------------------------------------------------------------------------------
+
+_sum, _mean, _prod = lift(reduce.sum), lift(reduce.mean), lift(reduce.prod)
+max, min, logsumexp = lift(reduce.max), lift(reduce.min), lift(reduce.logsumexp)
+mean, var, std = lift(reduce.mean), lift(reduce.var), lift(reduce.std)
+_cumulative_sum = lift(reduce.cumulative_sum)
+all, any, count_nonzero = map(_plain, ("all", "any", "count_nonzero"))
+argmax, argmin = map(_plain, ("argmax", "argmin"))
+
+
+def sum(x: Any, axis: Axis = None, dtype: Any = None, keepdims: builtins.bool = False) -> Any:
+    """Sum along `axis`."""
+    return _sum(x if dtype is None else astype(x, dtype), axis=axis, keepdims=keepdims)
+
+
+def prod(x: Any, axis: Axis = None, dtype: Any = None, keepdims: builtins.bool = False) -> Any:
+    """Product along `axis`."""
+    return _prod(x if dtype is None else astype(x, dtype), axis=axis, keepdims=keepdims)
+
+
+def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, include_initial: builtins.bool = False) -> Any:
+    """Running sums along `axis`, from 0 on with `include_initial`."""
+    return _cumulative_sum(x if dtype is None else astype(x, dtype), axis=axis, include_initial=include_initial)
+
+
+# -- shapes ---------------------------------------------------------------------------------------------------------
+
+matrix_transpose, broadcast_to = lift(shapes.matrix_transpose), lift(shapes.broadcast_to)
+permute_dims, moveaxis = lift(shapes.permute_dims), lift(shapes.moveaxis)
+expand_dims, squeeze, flip, roll = (lift(f) for f in (shapes.expand_dims, shapes.squeeze, shapes.flip, shapes.roll))
+repeat, tile, pad, split = lift(shapes.repeat), lift(shapes.tile), lift(shapes.pad), lift(shapes.split)
+unstack = lift(shapes.unstack)
+_reshape, _concat, _stack = lift(shapes.reshape), lift(shapes.concat), lift(shapes.stack)
+
+
+def reshape(x: Any, shape: int | tuple[int, ...], *, copy: builtins.bool | None = None) -> Any:
+    """The same elements in another shape; one length may be -1. ShapeError if the counts differ."""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    have, known = math.prod(x.shape), math.prod(n for n in shape if n != -1)
+    if shape.count(-1) > 1 or (-1 not in shape and have != known) or (-1 in shape and known and have % known):
+        raise ShapeError(f"reshape: expected a shape of {have} elements (from {tuple(x.shape)}), got {shape}")
+    return _reshape(_copy(x) if copy else x, shape=shape)
+
+
+def concat(arrays: Sequence[Any], *, axis: int | None = 0) -> Any:
+    """One after the other along `axis`; None flattens them first."""
+    return _concat(*arrays, axis=axis)
+
+
+def stack(arrays: Sequence[Any], *, axis: int = 0) -> Any:
+    """Side by side along a new `axis`."""
+    return _stack(*arrays, axis=axis)
+
+
+def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+    """All in the shape they broadcast to."""
+    shape = NUMPY.xp.broadcast_shapes(*(a.shape for a in arrays))
+    return tuple(broadcast_to(a, shape) for a in arrays)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+    """Coordinates of a grid from the coordinates along its axes."""
+    n = len(arrays)
+    order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
+    shape = tuple(arrays[i].shape[0] for i in order)
+    lines = (reshape(a, tuple(-1 if order[k] == i else 1 for k in range(n))) for i, a in enumerate(arrays))
+    return tuple(broadcast_to(line, shape) for line in lines)
+
+
+def tril(x: Any, *, k: int = 0) -> Any:
+    """0 above diagonal k."""
+    return where(_lower(x, k), x, 0.0)
+
+
+def triu(x: Any, *, k: int = 0) -> Any:
+    """0 below diagonal k."""
+    return where(_lower(x, k - 1), 0.0, x)
+
+
+def _lower(x: Any, k: int) -> Any:
+    data = x.data if isinstance(x, Tensor) else x
+    rows = arange(x.shape[-2], device=data)
+    columns = arange(x.shape[-1], device=data)
+    mask = expand_dims(rows, axis=1) + k >= columns
+    return mask if isinstance(x, Tensor) else mask.data
+
+
+# -- picking and sorting --------------------------------------------------------------------------------------------
+
+where, masked_fill, sort = lift(index.where), lift(index.masked_fill), lift(index.sort)
+gather, scatter_add, take_along_axis = lift(index.gather), lift(index.scatter_add), lift(index.take_along_axis)
+_take, _one_hot, _place = lift(index.take), lift(index.one_hot), lift(index.place)
+argsort, nonzero, searchsorted, unique_values = map(_plain, ("argsort", "nonzero", "searchsorted", "unique_values"))
+
+
+def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
+    """Slices along `axis` at 1-D `indices`."""
+    if axis is None and len(x.shape) != 1:
+        raise ShapeError(f"take: expected axis= for an array of shape {tuple(x.shape)}")
+    return _take(x, indices, axis=axis or 0)
+
+
+def one_hot(labels: Any, classes: int, dtype: Any = "float32") -> Any:
+    """(...) integers -> (..., classes) zeros and ones."""
+    return _one_hot(labels, classes=classes, dtype=backend_of(getattr(labels, "data", labels)).dtype(dtype))
+
+
+# -- products -------------------------------------------------------------------------------------------------------
+
+matmul, vecdot = lift(linear.matmul), lift(linear.vecdot)
+
+
+def tensordot(a: Any, b: Any, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
+    """Sum of products over `axes`: the last n of `a` with the first n of `b`, or two lists."""
+    return linear.tensordot(*_alike(a, b), axes=axes)
+
+
+def einsum(subscripts: str, *operands: Any) -> Any:
+    """Einstein summation: `einsum("bij,bjk->bik", a, b)`."""
+    return linear.einsum(subscripts, *_alike(*operands))
+
+
+def _alike(*arrays: Any) -> list[Any]:
+    """All Tensors if one is."""
+    return [asarray(a) for a in arrays] if builtins.any(isinstance(a, Tensor) for a in arrays) else list(arrays)
+
+
+# -- dtypes are NumPy's on every device -----------------------------------------------------------------------------
+
+finfo, iinfo, isdtype = NUMPY.xp.finfo, NUMPY.xp.iinfo, NUMPY.xp.isdtype
+
+
+def result_type(*items: Any) -> Any:
+    """The dtype that these arrays, dtypes and numbers have together."""
+    return NUMPY.xp.result_type(*(x.dtype if is_array(x) else x for x in items))
+
+
+def can_cast(from_: Any, to: Any) -> builtins.bool:
+    """May this array or dtype become that dtype without loss?"""
+    return builtins.bool(NUMPY.xp.can_cast(from_.dtype if is_array(from_) else from_, to))
+
+
+class __array_namespace_info__:
+    """What this namespace can do (array-API inspection)."""
+
+    def capabilities(self) -> dict[str, Any]:
+        """Masks and data-dependent shapes work where the library below allows them."""
+        return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
+
+    def default_device(self) -> Any:
+        """Where arrays go if nobody says."""
+        return CPU
+
+    def devices(self) -> list[Any]:
+        """Devices that are always there."""
+        return [CPU]
+
+    def default_dtypes(self, *, device: Any = None) -> dict[str, Any]:
+        """float32, as in PyTorch."""
+        return {"real floating": float32, "complex floating": None, "integral": int64, "indexing": int64}
+
+    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, Any]:
+        """The dtypes of a kind."""
+        names = [name for name in DTYPES if name != "float16" and (kind is None or isdtype(DTYPES[name], kind))]
+        return {name: DTYPES[name] for name in names}
+
+
+class TensorBackend(Backend):
+    """Tensors as an array library: each primitive is the op that knows its way back."""
+
+    def raw_device(self, x: Array) -> Any:
+        return x.device
+
+    def device_name(self, raw: Any) -> str:
+        return str(raw)
+
+    def copy(self, x: Array) -> Array:
+        return x.clone()
+
+    def to_host(self, x: Array) -> HostArray:
+        return x.numpy()  # type: ignore[no-any-return]
+
+
+def _uniform_like(x: Any, *address: Any) -> Any:
+    return Tensor(PRIMITIVES["uniform_like"](x.data, *address))
+
+
+_PRIMITIVES = {
+    "gather": gather,
+    "scatter_add": scatter_add,
+    "place": _place,
+    "one_hot": one_hot,
+    "erf": erf,
+    "moved": transfer,
+    "uniform_like": _uniform_like,
+}
+register(Tensor, TensorBackend("tensor", sys.modules[__name__], _PRIMITIVES))

@@ -1,0 +1,108 @@
+"""The seam: what the array-API standard leaves out, one small object per array library."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..errors import DTypeError
+
+Array: TypeAlias = Any  # any array: the namespaces share no common type
+KERNELS = os.environ.get("NNBACKEND_KERNELS") != "0"  # "0" empties every table of overrides
+SYNC = os.environ.get("NNBACKEND_SYNC") == "1"  # "1" checks values inside ops, at the price of waiting for the device
+
+FLOATS = ("float32", "float64", "float16", "bfloat16")
+INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
+DTYPES = {name: np.dtype(name) for name in ("bool", "float32", "float64", "float16", *INTEGERS)}
+FLOATING = {DTYPES[name] for name in FLOATS if name in DTYPES}
+INTEGRAL = {DTYPES[name] for name in INTEGERS}
+
+
+def dtype_name(spec: Any) -> str:
+    """The standard's name of a dtype, however it is spelt: "float32", np.float32, xp.float32."""
+    name = spec if isinstance(spec, str) else getattr(spec, "name", None) or getattr(spec, "__name__", None) or str(spec)
+    name = {"float": "float64", "int": "int64", "bool_": "bool"}.get(name, name.rpartition(".")[2])
+    if name not in DTYPES:
+        raise DTypeError(f"dtype: expected one of {', '.join(DTYPES)}, got {spec!r}. Cast the data first.")
+    return name
+
+
+class Backend:
+    """An array library as the ops see it. This base needs nothing but the standard; libraries that can do better override.
+
+    `overrides` maps the name of a primitive to a faster version, which returns `NotImplemented` for what it does not
+    take. Emptying the table changes speed only.
+    """
+
+    views = False  # does a slice share memory, so that flat buffers can hold many parameters?
+    overrides: dict[str, Callable[..., Array]]
+
+    def __init__(self, name: str, xp: Any, overrides: dict[str, Callable[..., Array]] | None = None) -> None:
+        self.name, self.xp, self.overrides = name, xp, overrides or {}
+        self._canonical: dict[Any, np.dtype[Any]] = {}
+        self._exp_limit: dict[Any, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self.name} backend>"
+
+    # -- dtypes
+    def dtype(self, spec: Any) -> Any:
+        """This library's own dtype object."""
+        return getattr(self.xp, dtype_name(spec))
+
+    def canonical(self, dtype: Any) -> np.dtype[Any]:
+        """The NumPy dtype of that name: what `Tensor.dtype` shows on every device."""
+        try:
+            return self._canonical[dtype]
+        except KeyError:
+            return self._canonical.setdefault(dtype, DTYPES[dtype_name(dtype)])
+
+    def exp_limit(self, dtype: Any) -> float:
+        """The largest number whose exponential is finite."""
+        try:
+            return self._exp_limit[dtype]
+        except KeyError:
+            return self._exp_limit.setdefault(dtype, math.log(float(self.xp.finfo(dtype).max)) - 0.5)
+
+    # -- devices
+    def raw_device(self, x: Array) -> Any:
+        """The library's own word for where `x` lives."""
+        return x.device
+
+    def device_name(self, raw: Any) -> str:
+        """For people."""
+        words = str(raw).split("'")  # "Device('device1')"
+        return f"{self.name}:{words[1] if len(words) == 3 else raw}"
+
+    def default_device(self) -> Any:
+        """Where the library puts arrays if nobody says."""
+        return self.xp.__array_namespace_info__().default_device()
+
+    def synchronize(self, raw: Any) -> None:
+        """Wait until the device has finished."""
+
+    # -- to and from the host
+    def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
+        """A copy of a NumPy array on a device of this library."""
+        return self.xp.asarray(host, dtype=self.dtype(host.dtype), device=raw, copy=True)
+
+    def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        """A NumPy array of the same values; it may share memory, so do not write to it."""
+        return np.from_dlpack(x)
+
+    # -- memory
+    def copy(self, x: Array) -> Array:
+        """The same values in memory of their own."""
+        return self.xp.asarray(x, copy=True)
+
+    def own(self, x: Array) -> Array:
+        """`x` if nothing else can share its memory, else a copy. `x` must have just been made."""
+        return self.copy(x)
+
+    def one(self, like: Array) -> Array:
+        """The number 1 as a 0-d array like `like`: where a backward pass starts."""
+        return self.xp.ones((), dtype=like.dtype, device=like.device)

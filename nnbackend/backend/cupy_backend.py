@@ -1,0 +1,52 @@
+"""CuPy: one CUDA GPU. Importing this module loads nothing; CuPy comes in when the backend is made."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from .base import KERNELS, Array, Backend, dtype_name
+
+
+class CupyBackend(Backend):
+    """CUDA GPUs, through CuPy and array-api-compat's view of it."""
+
+    views = True
+
+    def __init__(self) -> None:
+        self.cupy = importlib.import_module("cupy")
+        super().__init__("cupy", importlib.import_module("array_api_compat.cupy"))
+        if KERNELS:
+            special = importlib.import_module("cupyx.scipy.special")
+            self.overrides = {"gather": lambda x, index: x.take(index, axis=0), "erf": special.erf}
+
+    def dtype(self, spec: Any) -> np.dtype[Any]:
+        return np.dtype(dtype_name(spec))
+
+    def raw_device(self, x: Array) -> Any:
+        return x.device
+
+    def device_name(self, raw: Any) -> str:
+        return f"cuda:{raw.id}"
+
+    def default_device(self) -> Any:
+        return self.cupy.cuda.Device()
+
+    def synchronize(self, raw: Any) -> None:
+        raw.synchronize()
+
+    def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
+        with raw:
+            return self.cupy.array(host, dtype=self.dtype(host.dtype), order="C")
+
+    def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        host: np.ndarray[Any, Any] = self.cupy.asnumpy(x)
+        return host
+
+    def copy(self, x: Array) -> Array:
+        return x.copy(order="C")
+
+    def own(self, x: Array) -> Array:
+        return x if x.base is None else x.copy(order="C")

@@ -1,0 +1,231 @@
+"""Whether CUDA can be used here; and if not, why not, and what mends it.
+
+`cuda_status()` runs the table `CHECKS` from top to bottom and stops at the first failure. CuPy is imported by the
+check of that name and nowhere earlier. Nothing raises, prints or warns: whatever goes wrong is kept as evidence.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from .cuda_faults import (
+    FREE_MEMORY,
+    GET_DRIVER,
+    SHOW_GPUS,
+    SPAWN,
+    WHEELS,
+    CudaProblem,
+    install_command,
+    one_line,
+    recognise,
+)
+
+Verdict: TypeAlias = Literal["ok", "failed", "skipped", "warning"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, and what was seen."""
+
+    name: str
+    verdict: Verdict
+    evidence: str
+
+
+@dataclass(frozen=True)
+class CudaStatus:
+    """The answer: `reason` is one sentence, `fix` one command or advice (empty when usable), `count` the GPUs seen."""
+
+    usable: bool
+    reason: str
+    fix: str
+    checks: tuple[Check, ...]
+    count: int
+
+
+_lock = threading.Lock()
+_started = False  # CUDA was started in this process
+_forked = False  # or in one that this process was forked from
+
+
+@functools.cache
+def cuda_status() -> CudaStatus:
+    """Whether CUDA works here, found out once per process. Tests start again with `cuda_status.cache_clear()`."""
+    with _lock:
+        return _diagnose()
+
+
+def _after_fork() -> None:
+    """In the child: the thread that may have held the lock is not here, and neither is CUDA."""
+    global _lock, _forked
+    _lock = threading.Lock()
+    if _started:
+        _forked = True
+        cuda_status.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def importable(name: str) -> bool:
+    """Whether a top-level package is there, without importing it."""
+    return sys.modules.get(name) is not None or importlib.util.find_spec(name) is not None
+
+
+@dataclass
+class _Machine:
+    """What the checks so far have found."""
+
+    wheels: list[str] = field(default_factory=list)
+    cupy: Any = None
+    driver: int = 0
+    count: int = 0
+    gpus: str = ""
+
+
+# Each check returns its evidence, warns, or raises.
+
+
+def _fork(machine: _Machine) -> str:
+    if _forked:
+        raise CudaProblem("CUDA was started before fork; use spawn", SPAWN)
+    return "no CUDA in a parent process"
+
+
+def _installed(machine: _Machine) -> str:
+    if not importable("cupy"):
+        raise CudaProblem("CuPy is not installed", f"{install_command([])}  # or [cuda12] if the driver is below 580")
+    return "a package is named cupy"
+
+
+def _wheels(machine: _Machine) -> str:
+    from importlib import metadata  # slow to load, and CuPy needs it anyway
+
+    machine.wheels = [name for name in WHEELS if any(metadata.Distribution.discover(name=name))]
+    if len(machine.wheels) > 1:
+        fix = install_command(machine.wheels, repair=True)
+        warnings.warn(f"these overwrite each other's files; keep one: {fix}", stacklevel=1)
+    return ", ".join(machine.wheels) or "no wheel of CuPy"
+
+
+def _import(machine: _Machine) -> str:
+    machine.cupy = cupy = importlib.import_module("cupy")
+    if not hasattr(cupy, "cuda"):
+        place = cupy.__file__ or next(iter(cupy.__path__))
+        fix = f"remove {place}, then {install_command(machine.wheels, repair=True)}"
+        raise CudaProblem(f"{place} is imported as cupy, but it is not CuPy", fix)
+    return f"CuPy {cupy.__version__}"
+
+
+def _driver(machine: _Machine) -> str:
+    machine.driver = machine.cupy.cuda.runtime.driverGetVersion()
+    if machine.driver == 0:
+        raise CudaProblem("no NVIDIA driver was found", GET_DRIVER, "CUDA reports driver version 0")
+    return f"for CUDA {_dotted(machine.driver)}"
+
+
+def _runtime(machine: _Machine) -> str:
+    runtime = machine.cupy.cuda.runtime.runtimeGetVersion()
+    versions = f"driver for CUDA {_dotted(machine.driver)}, CuPy for CUDA {_dotted(runtime)}"
+    if machine.driver // 1000 < runtime // 1000:
+        fix = install_command(machine.wheels, machine.driver) if machine.driver >= 12000 else GET_DRIVER
+        raise CudaProblem(f"the NVIDIA driver is too old for this CuPy ({versions})", fix, versions)
+    return versions
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _devices(machine: _Machine) -> str:
+    global _started
+    _started = True
+    runtime = machine.cupy.cuda.runtime
+    machine.count = runtime.getDeviceCount()
+    if machine.count == 0:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise CudaProblem("the NVIDIA driver sees no GPU", SHOW_GPUS, f"0 GPUs; CUDA_VISIBLE_DEVICES: {visible}")
+    name = runtime.getDeviceProperties(0)["name"].decode()
+    machine.gpus = f"{name}, {machine.count} device{'s' * (machine.count > 1)}"
+    return machine.gpus
+
+
+def _memory(machine: _Machine) -> str:
+    free, total = machine.cupy.cuda.runtime.memGetInfo()
+    if free < 2**29:
+        warnings.warn(f"that is little; {FREE_MEMORY}", stacklevel=1)
+    return f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+
+
+def _cache(machine: _Machine) -> str:
+    folder = os.environ.get("CUPY_CACHE_DIR", os.path.expanduser("~/.cupy/kernel_cache"))
+    with suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # then CuPy refuses to compile
+        raise CudaProblem(f"CuPy cannot write its kernel cache {folder}", "set CUPY_CACHE_DIR to a folder of your own")
+    return folder
+
+
+def _kernel(machine: _Machine) -> str:
+    x = machine.cupy.asarray([1.0, 2.0], dtype="float32")
+    return _same("x * 2", (x * 2).tolist(), [2.0, 4.0])
+
+
+def _matmul(machine: _Machine) -> str:
+    x = machine.cupy.asarray([[1.0, 2.0], [3.0, 4.0]], dtype="float32")
+    return _same("x @ x", (x @ x).tolist(), [[7.0, 10.0], [15.0, 22.0]])
+
+
+def _same(what: str, got: object, expected: object) -> str:
+    if got != expected:
+        raise ArithmeticError(f"{what} is {got}, expected {expected}")
+    return f"{what} is {got}"
+
+
+CHECKS: tuple[tuple[str, Callable[[_Machine], str]], ...] = (
+    ("fork", _fork),
+    ("installed", _installed),
+    ("wheels", _wheels),
+    ("import", _import),
+    ("driver", _driver),
+    ("runtime", _runtime),
+    ("devices", _devices),
+    ("memory", _memory),
+    ("cache", _cache),
+    ("kernel", _kernel),
+    ("matmul", _matmul),
+)
+
+
+def _diagnose() -> CudaStatus:
+    machine, checks, problem = _Machine(), list[Check](), None
+    if os.environ.get("NNBACKEND_DEVICE") == "cpu":
+        problem = CudaProblem("NNBACKEND_DEVICE=cpu is set", "unset NNBACKEND_DEVICE")
+    for name, check in CHECKS:
+        if problem:
+            checks.append(Check(name, "skipped", "not reached"))
+            continue
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                evidence = check(machine)
+            except Exception as error:
+                problem = recognise(error, name, machine.wheels, machine.driver)
+                evidence = problem.evidence
+        verdict: Verdict = "failed" if problem else "warning" if caught else "ok"
+        warned = (one_line(str(warning.message)) for warning in caught)
+        checks.append(Check(name, verdict, "; ".join([evidence, *warned])))
+    reason, fix = (problem.reason, problem.fix) if problem else (machine.gpus, "")
+    return CudaStatus(problem is None, reason, fix, tuple(checks), machine.count)

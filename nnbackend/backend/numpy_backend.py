@@ -1,0 +1,82 @@
+"""NumPy: the CPU, and the reference for every other library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .base import KERNELS, Array, Backend, dtype_name
+
+
+class NumpyBackend(Backend):
+    """The CPU. NumPy 2.1 and later is the standard's own namespace."""
+
+    views = True
+
+    def __init__(self) -> None:
+        super().__init__("numpy", np, OVERRIDES if KERNELS else None)
+
+    def dtype(self, spec: Any) -> np.dtype[Any]:
+        return np.dtype(dtype_name(spec))
+
+    def device_name(self, raw: Any) -> str:
+        return "cpu"
+
+    def default_device(self) -> str:
+        return "cpu"
+
+    def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
+        return np.array(host, dtype=self.dtype(host.dtype), order="C")  # big-endian data becomes native here
+
+    def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(x)
+
+    def copy(self, x: Array) -> Array:
+        return np.array(x, order="C")
+
+    def own(self, x: Array) -> Array:
+        return x if x.__class__ is np.ndarray and x.base is None else np.array(x, order="C")
+
+    def one(self, like: Array) -> Array:
+        return like.dtype.type(1)
+
+
+def gather(x: Array, index: Array) -> Array:
+    """Rows of `x`; unlike `x[index]` it is quick for short rows too."""
+    return np.take(x, index, axis=0)
+
+
+def scatter_add(dy: Array, index: Array, rows: int) -> Array:
+    """Sums of the rows of `dy` that share an index: sorted, then added in one pass (1.5 times `np.add.at`)."""
+    flat = index.reshape(-1)
+    out = np.zeros((rows, *dy.shape[index.ndim :]), dy.dtype)
+    if flat.size:
+        flat = np.where(flat < 0, flat + rows, flat)
+        order = np.argsort(flat, kind="stable")
+        ordered = flat[order]
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        ranked = dy.reshape(flat.size, *out.shape[1:])[order]
+        out[ordered[starts]] = np.add.reduceat(ranked, starts, axis=0)
+    return out
+
+
+def place(dy: Array, key: Any, shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with `dy` added at `key`, repeated positions counted each time."""
+    out = np.zeros(shape, dy.dtype)
+    parts = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(part, np.ndarray | list) and np.asarray(part).dtype != bool for part in parts):
+        np.add.at(out, key, dy)
+    else:
+        out[key] = dy
+    return out
+
+
+def one_hot(index: Array, classes: int, dtype: Any) -> Array:
+    """Rows with a single one."""
+    out = np.zeros((index.size, classes), dtype)
+    out[np.arange(index.size), index.reshape(-1)] = 1
+    return out.reshape(*index.shape, classes)
+
+
+OVERRIDES = {"gather": gather, "scatter_add": scatter_add, "place": place, "one_hot": one_hot}

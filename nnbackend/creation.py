@@ -1,0 +1,176 @@
+"""Making Tensors: from lists, numbers and other libraries' arrays, or from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .backend import CPU, DTYPES, INTEGRAL, NUMPY, DeviceLike, HostArray, backend_of, device_of, is_array, to_host
+from .backend import device as find_device
+from .errors import DataError, DTypeError
+from .tensor import Tensor
+
+_host = NUMPY.xp
+
+
+def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of `data`: numbers, nested lists, arrays of any library, anything NumPy can read.
+
+    Python floats become float32, integers int64, as in PyTorch; arrays keep their dtype and, unless `device` says
+    otherwise, their device. DTypeError for what is not a number, DataError for ragged lists.
+    """
+    if is_array(data) and not isinstance(data, _host.ma.MaskedArray):
+        raw = data.data if isinstance(data, Tensor) else data
+        backend = backend_of(raw)
+        t = Tensor(backend.copy(raw)) if backend is not NUMPY else Tensor(CPU.put(_checked(raw)))
+        if device is not None or dtype is not None:
+            t = t.to(find_device(t.device if device is None else device), dtype)
+    else:
+        host = _from_python(data)
+        host = host if dtype is None else host.astype(NUMPY.dtype(dtype))
+        t = Tensor(find_device(device if device is not None else "cpu").put(host))
+    if t.dtype in INTEGRAL and device_of(t.data) == CPU and t.size:
+        t.bounds = int(t.data.min()), int(t.data.max())
+    elif isinstance(data, Tensor) and hasattr(data, "bounds"):
+        t.bounds = data.bounds
+    return t.requires_grad_() if requires_grad else t
+
+
+def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool | None = None) -> Tensor:
+    """A Tensor that shares the memory of `data` where it can; a Tensor itself comes back as it is, with its history."""
+    if isinstance(data, Tensor):
+        t = data if device is None else data.to(find_device(device))
+        t = t if dtype is None else t.astype(dtype)
+        return t.clone() if copy and t is data else t
+    if not is_array(data) or copy:
+        return tensor(data, dtype, device)
+    t = Tensor(data)
+    return t if device is None and dtype is None else t.to(find_device(t.device if device is None else device), dtype)
+
+
+def _from_python(data: Any) -> HostArray:
+    """Numbers and nested lists, possibly with arrays inside."""
+    plain = _without_arrays(data)
+    try:
+        host = _host.array(plain)
+    except ValueError as error:
+        raise _ragged(plain, error) from error
+    if _python_only(data) and host.dtype.kind == "f":
+        host = host.astype(_host.float32)
+    return _checked(host)
+
+
+def _checked(host: Any) -> HostArray:
+    """Booleans and numbers only; a mask, an index or a unit is never dropped unnoticed."""
+    kind = type(host)
+    if kind not in (_host.ndarray, _host.memmap) and not isinstance(host, _host.generic):
+        raise DTypeError(f"tensor: expected a plain array, got {kind.__module__}.{kind.__name__}. Convert it with np.asarray.")
+    host = _host.asarray(host)
+    if host.dtype.newbyteorder("=") not in DTYPES.values():
+        cell = next((f" (first cell that is no number: {v!r})" for v in host.flat if not isinstance(v, int | float)), "")
+        raise DTypeError(f"tensor: expected booleans or real numbers, got dtype {host.dtype}{cell}.")
+    return host
+
+
+def _without_arrays(data: Any) -> Any:
+    if isinstance(data, list | tuple):
+        return [_without_arrays(item) for item in data]
+    return to_host(data.data if isinstance(data, Tensor) else data) if is_array(data) else data
+
+
+def _python_only(data: Any) -> bool:
+    return all(map(_python_only, data)) if isinstance(data, list | tuple) else isinstance(data, int | float) and not is_array(data)
+
+
+def _ragged(data: Any, error: ValueError) -> DataError:
+    if isinstance(data, list) and all(isinstance(row, list) for row in data):
+        for i, row in enumerate(data):
+            if len(row) != len(data[0]):
+                return DataError(f"tensor: expected rows of length {len(data[0])}, got {len(row)} in row {i}.", row=i)
+    return DataError(f"tensor: expected nested lists of one shape ({error}).")
+
+
+# -- from nothing ---------------------------------------------------------------------------------------------------
+
+
+def _make(name: str, *args: Any, dtype: Any, device: DeviceLike, **kw: Any) -> Tensor:
+    place = find_device("cpu" if device is None else device)
+    dtype = None if dtype is None else place.backend.dtype(dtype)
+    return Tensor(getattr(place.backend.xp, name)(*args, dtype=dtype, device=place.raw, **kw))
+
+
+def zeros(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
+    """All 0."""
+    return _make("zeros", shape, dtype=dtype, device=device)
+
+
+def ones(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
+    """All 1."""
+    return _make("ones", shape, dtype=dtype, device=device)
+
+
+def empty(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
+    """Whatever the memory held."""
+    return _make("empty", shape, dtype=dtype, device=device)
+
+
+def full(shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+    """All `fill_value`."""
+    value = fill_value.item() if is_array(fill_value) else fill_value
+    return _make("full", shape, value, dtype=dtype or _dtype_of(value), device=device)
+
+
+def _dtype_of(value: Any) -> str:
+    return "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+    """start, start + step, ... below stop."""
+    if stop is None:
+        start, stop = 0, start
+    dtype = dtype or ("int64" if all(isinstance(v, int) for v in (start, stop, step)) else "float32")
+    return _make("arange", start, stop, step, dtype=dtype, device=device)
+
+
+def linspace(
+    start: float, stop: float, num: int, *, dtype: Any = "float32", device: DeviceLike = None, endpoint: bool = True
+) -> Tensor:
+    """`num` values from start to stop."""
+    return _make("linspace", start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
+
+
+def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
+    """1 on diagonal k, else 0."""
+    return _make("eye", n_rows, n_cols, k=k, dtype=dtype, device=device)
+
+
+def _like(make: Any, x: Any, *args: Any, dtype: Any, device: DeviceLike) -> Tensor:
+    x = asarray(x)
+    made: Tensor = make(x.shape, *args, dtype=dtype or x.dtype, device=x.device if device is None else device)
+    return made
+
+
+def zeros_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+    """0 in the shape of `x`."""
+    return _like(zeros, x, dtype=dtype, device=device)
+
+
+def ones_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+    """1 in the shape of `x`."""
+    return _like(ones, x, dtype=dtype, device=device)
+
+
+def empty_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+    """Memory in the shape of `x`."""
+    return _like(empty, x, dtype=dtype, device=device)
+
+
+def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+    """`fill_value` in the shape of `x`."""
+    return _like(full, x, fill_value, dtype=dtype, device=device)
+
+
+def from_dlpack(x: Any, *, device: DeviceLike = None, copy: bool | None = None) -> Tensor:
+    """A Tensor over the memory of another library's array."""
+    data = x.data if isinstance(x, Tensor) else x if is_array(x) else _host.from_dlpack(x)
+    return asarray(data, device=device, copy=copy)

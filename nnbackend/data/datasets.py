@@ -1,0 +1,66 @@
+"""Small data sets that come with the library: nothing is downloaded."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IRIS = """Iris: length and width of sepal and petal, in cm, of 150 flowers, 50 of each of three species.
+R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics 7 (1936), 179-188.
+The values are Fisher's, as in scikit-learn; the copy at UCI and its descendants differ in flowers 35 and 38."""
+
+DIGITS = """Digits: 1,797 handwritten digits as 8 x 8 pixels from 0 (white) to 16 (black), row by row.
+The test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+Repository (1998), https://doi.org/10.24432/C50P49, licence CC BY 4.0; stored here as bytes, values unchanged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Features `X` (n, features), class numbers `y` (n,), and what they mean."""
+
+    X: NDArray[np.float64]
+    y: NDArray[np.int64]
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    description: str
+
+    def __repr__(self) -> str:
+        rows, features = self.X.shape
+        return f"Dataset({rows} rows, {features} features, {len(self.class_names)} classes)\n{self.description}"
+
+
+def iris() -> Dataset:
+    """Three species of iris by four lengths: X (150, 4) in cm, y (150,)."""
+    header, *rows = csv.reader(_file("iris.csv").read_text(encoding="utf-8").splitlines())
+    X = np.array([row[1:5] for row in rows]).astype(np.float64)
+    species, y = np.unique([row[5] for row in rows], return_inverse=True)
+    return Dataset(X, y.astype(np.int64), tuple(header[1:5]), tuple(species.tolist()), IRIS)
+
+
+def iris_csv() -> Path:
+    """The file behind `iris()`, for `read_csv`: an Id, four lengths, Species."""
+    return Path(str(_file("iris.csv")))
+
+
+def digits() -> Dataset:
+    """Handwritten digits of 8 x 8 pixels: X (1797, 64) from 0 to 16, y (1797,)."""
+    with _file("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        X, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
+    pixels = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
+    return Dataset(X, y, pixels, tuple("0123456789"), DIGITS)
+
+
+def xor() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exclusive or: X (4, 2), y (4, 1), in the order 00, 01, 10, 11."""
+    return np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0.0], [1.0], [1.0], [0.0]])
+
+
+def _file(name: str) -> Any:
+    """A file that lies in the package."""
+    return files(__package__).joinpath("files", name)

@@ -1,0 +1,104 @@
+"""What this machine offers to nnbackend, what it lacks, and how to mend that."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .backend.detect import CudaStatus, cuda_status, importable
+
+EXTRAS = {"plot": "matplotlib", "progress": "tqdm"}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What `doctor()` found: printed it is a page to read, `as_dict()` is the same for programs."""
+
+    nnbackend: str
+    python: str
+    platform: str
+    numpy: str
+    blas: str
+    cpus: int | None
+    threads: dict[str, str | None]
+    array_api_compat: str | None
+    extras: dict[str, bool]
+    cuda: CudaStatus
+    auto: str
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything in dicts, lists, strings and numbers, ready for JSON."""
+        return {**asdict(self), "cuda": {**asdict(self.cuda), "checks": [asdict(check) for check in self.cuda.checks]}}
+
+    def __str__(self) -> str:
+        threads = ", ".join(f"{name}={value}" for name, value in self.threads.items() if value) or "no limit is set"
+        extras = (
+            f"{package} is here" if here else f'no {package}: pip install "nnbackend[{extra}]"'
+            for (extra, package), here in zip(EXTRAS.items(), self.extras.values(), strict=True)
+        )
+        rows = {
+            "nnbackend": f"{self.nnbackend} on Python {self.python}, {self.platform}",
+            "NumPy": f"{self.numpy}, BLAS {self.blas}",
+            "threads": f"{self.cpus} CPUs, {threads}",
+            "array-api": f"array-api-compat {self.array_api_compat or 'is missing: pip install array-api-compat'}",
+            "extras": "; ".join(extras),
+            "CUDA": f"{'usable' if self.cuda.usable else 'not usable'}: {self.cuda.reason}",
+        }
+        lines = [f"{name:<10} {text}" for name, text in rows.items()]
+        lines += [f"  {check.verdict:<8} {check.name:<10} {check.evidence}" for check in self.cuda.checks]
+        lines += [f"  to mend it: {self.cuda.fix}"] if self.cuda.fix else []
+        return "\n".join([*lines, f'device="auto" means {self.auto}: {self.why}'])
+
+    __repr__ = __str__
+
+
+def doctor() -> Report:
+    """Look at this machine. In a console the answer prints itself; `python -m nnbackend doctor` does the same."""
+    cuda = cuda_status()
+    auto, why = _auto(cuda)
+    return Report(
+        nnbackend=importlib.import_module(__name__.partition(".")[0]).__version__,  # the root imports this file
+        python=platform.python_version(),
+        platform=platform.platform(),
+        numpy=np.__version__,
+        blas=_blas(),
+        cpus=os.cpu_count(),
+        threads={name: os.environ.get(name) for name in THREAD_VARIABLES},
+        array_api_compat=_version("array-api-compat"),
+        extras={extra: importable(package) for extra, package in EXTRAS.items()},
+        cuda=cuda,
+        auto=auto,
+        why=why,
+    )
+
+
+def _auto(cuda: CudaStatus) -> tuple[str, str]:
+    """What `device="auto"` means, and why."""
+    wish = os.environ.get("NNBACKEND_DEVICE", "auto")
+    if wish == "auto":
+        return "cuda:0" if cuda.usable else "cpu", cuda.reason
+    fails = wish != "cpu" and not cuda.usable
+    return wish, f"NNBACKEND_DEVICE={wish} is set" + (f", but {cuda.reason}" if fails else "")
+
+
+def _blas() -> str:
+    """Name and version of NumPy's BLAS."""
+    config: Any = np.show_config(mode="dicts")
+    blas = (config or {}).get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def _version(distribution: str) -> str | None:
+    from importlib import metadata  # slow to load
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "of unknown version" if importable(distribution.replace("-", "_")) else None

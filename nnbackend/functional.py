@@ -1,0 +1,179 @@
+"""Functions by PyTorch's names: activations, losses, linear, dropout. `from nnbackend import functional as F`
+
+Any Tensor in, Tensor out; all plain arrays in, plain array out. Losses average and check what they are given:
+shapes must be equal, labels within the classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .array import one_hot, reshape, tanh
+from .backend import CPU, FLOATING, INTEGRAL, SYNC, backend_of, device_of, to_host
+from .errors import DataError, LabelError, ShapeError
+from .ops import activation, linear as _linear, loss
+from .random import fresh_key, uniform_like
+from .tensor import Tensor, lift
+
+linear = lift(_linear.linear)
+sigmoid, relu, silu, logsigmoid = (
+    lift(f) for f in (activation.sigmoid, activation.relu, activation.silu, activation.logsigmoid)
+)
+leaky_relu, elu, softplus, gelu = (
+    lift(f) for f in (activation.leaky_relu, activation.elu, activation.softplus, activation.gelu)
+)
+_softmax, _log_softmax, _dropout = lift(activation.softmax), lift(activation.log_softmax), lift(activation.dropout)
+_mse, _l1, _huber = lift(loss.mse_loss), lift(loss.l1_loss), lift(loss.huber_loss)
+_bce, _bce_logits = lift(loss.binary_cross_entropy), lift(loss.binary_cross_entropy_with_logits)
+_cross_entropy, _nll = lift(loss.cross_entropy), lift(loss.nll_loss)
+
+
+def softmax(x: Any, dim: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along `dim`."""
+    return _softmax(x, axis=dim)
+
+
+def log_softmax(x: Any, dim: int = -1) -> Any:
+    """log(softmax(x)) along `dim`, without underflow."""
+    return _log_softmax(x, axis=dim)
+
+
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """The axes from `start_dim` to `end_dim` as one."""
+    from_, to = start_dim % len(x.shape), end_dim % len(x.shape) + 1
+    return reshape(x, (*x.shape[:from_], math.prod(x.shape[from_:to]), *x.shape[to:]))
+
+
+def dropout(
+    x: Any, p: float = 0.5, training: bool = True, *, key: int | None = None, site: int = 0, step: Any = 0
+) -> Any:
+    """0 with probability p, the rest scaled by 1 / (1 - p). (key, site, step) is the address of the random numbers."""
+    if not training or not p:
+        return x
+    data = x.data if isinstance(x, Tensor) else x
+    keep = uniform_like(data, fresh_key() if key is None else key, site, step) >= p
+    return _dropout(x, keep, p=p)
+
+
+# -- losses ---------------------------------------------------------------------------------------------------------
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean", allow_broadcast: bool = False) -> Any:
+    """Mean squared error. ShapeError unless the shapes are equal or `allow_broadcast`."""
+    if input.shape != target.shape or reduction != "mean":
+        _check(input, target, reduction, "mse_loss", allow_broadcast)
+    return _mse(input, target, reduction=reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean", allow_broadcast: bool = False) -> Any:
+    """Mean absolute error."""
+    _check(input, target, reduction, "l1_loss", allow_broadcast)
+    return _l1(input, target, reduction=reduction)
+
+
+def huber_loss(input: Any, target: Any, delta: float = 1.0, reduction: str = "mean", allow_broadcast: bool = False) -> Any:
+    """Squared error / 2 up to `delta`, a straight line beyond."""
+    if not delta > 0:
+        raise ValueError(f"huber_loss: expected delta > 0, got {delta}.")
+    _check(input, target, reduction, "huber_loss", allow_broadcast)
+    return _huber(input, target, delta=delta, reduction=reduction)
+
+
+def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Cross-entropy of sigmoid(input) with targets in [0, 1], finite for any input."""
+    _check(input, target, reduction, "binary_cross_entropy_with_logits")
+    return _bce_logits(input, target, reduction=reduction)
+
+
+def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Cross-entropy of probabilities with targets in [0, 1]; ValueError for probabilities outside (checked on the CPU)."""
+    _check(input, target, reduction, "binary_cross_entropy")
+    for name, x in (("input", input), ("target", target)):
+        values = _readable(x)
+        if values is not None and values.size and not (values.min() >= 0 and values.max() <= 1):
+            hint = " For logits use binary_cross_entropy_with_logits." if name == "input" else ""
+            raise ValueError(
+                f"binary_cross_entropy: expected {name} in [0, 1], got {values.min():.4g} to {values.max():.4g}.{hint}"
+            )
+    return _bce(input, target, reduction=reduction)
+
+
+def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Cross-entropy of logits (n, c, ...) with class indices (n, ...) or probabilities (n, c, ...), averaged over n.
+
+    LabelError for indices outside 0..c-1; on a GPU they are checked when they come from host data.
+    """
+    _check_classes(input, target, reduction, "cross_entropy", probabilities=True)
+    return _cross_entropy(input, target, reduction=reduction)
+
+
+def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Minus the log-probability (n, c, ...) of the class index (n, ...)."""
+    _check_classes(input, target, reduction, "nll_loss", probabilities=False)
+    return _nll(input, target, reduction=reduction)
+
+
+def _check(input: Any, target: Any, reduction: str, name: str, allow_broadcast: bool = False) -> None:
+    have, want = tuple(input.shape), tuple(target.shape)
+    if have != want and not allow_broadcast:
+        one_more = len(have) == len(want) + 1 and have == (*want, 1) or len(want) == len(have) + 1 and want == (*have, 1)
+        fix = f"Reshape one: target.reshape({have})." if one_more else "Pass allow_broadcast=True if that is meant."
+        raise ShapeError(f"{name}: expected input and target of one shape, got {have} and {want}. {fix}")
+    _check_reduction(have, reduction, name)
+
+
+def _check_reduction(shape: tuple[int, ...], reduction: str, name: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'{name}: expected reduction="mean", "sum" or "none", got {reduction!r}.')
+    if reduction == "mean" and 0 in shape:
+        raise DataError(f"{name}: expected at least one sample, got an empty batch of shape {shape}.")
+
+
+def _check_classes(input: Any, target: Any, reduction: str, name: str, probabilities: bool) -> None:
+    shape, classes = tuple(input.shape), input.shape[1] if len(input.shape) > 1 else 0
+    if len(shape) < 2:
+        raise ShapeError(f"{name}: expected input (n, classes), got {shape}")
+    _check_reduction(shape, reduction, name)
+    kind = backend_of(raw := target.data if isinstance(target, Tensor) else target).canonical(target.dtype)
+    if kind in FLOATING:
+        if not probabilities or tuple(target.shape) != shape:
+            raise LabelError(
+                f"{name}: expected integer classes of shape {(shape[0], *shape[2:])}"
+                + (f" or probabilities of shape {shape}" if probabilities else "")
+                + f", got {kind} of shape {tuple(target.shape)}. Cast indices with .astype('int64')."
+            )
+        return
+    if tuple(target.shape) == shape and shape[1] > 1:
+        raise LabelError(f"{name}: expected class indices, got integers of shape {shape}: one-hot? Use target.argmax(axis=1).")
+    if kind not in INTEGRAL or tuple(target.shape) != (shape[0], *shape[2:]):
+        raise ShapeError(f"{name}: expected classes of shape {(shape[0], *shape[2:])}, got {kind} {tuple(target.shape)}")
+    bounds = getattr(target, "bounds", None)
+    if bounds is None and (device_of(raw) == CPU or SYNC):
+        host = to_host(raw)
+        bounds = (int(host.min()), int(host.max())) if host.size else (0, 0)
+    if bounds is not None and not (bounds[0] >= 0 and bounds[1] < classes):
+        raise _label_error(to_host(raw), classes, name)
+
+
+def _label_error(labels: Any, classes: int, name: str) -> LabelError:
+    bad = ((labels < 0) | (labels >= classes)).reshape(-1)
+    first = int(bad.argmax())
+    one_based = " Labels look 1-based: subtract 1." if labels.min() == 1 and labels.max() == classes else ""
+    return LabelError(
+        f"{name}: expected labels in 0..{classes - 1} ({classes} classes), got {int(bad.sum())} of {bad.size} outside "
+        f"(first: row {first} = {int(labels.reshape(-1)[first])}).{one_based}"
+    )
+
+
+def _readable(x: Any) -> Any:
+    """The values where looking at them costs no wait for a device, else None."""
+    raw = x.data if isinstance(x, Tensor) else x
+    return to_host(raw) if device_of(raw) == CPU or SYNC else None
+
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "flatten", "gelu",
+    "huber_loss", "l1_loss", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "one_hot", "relu",
+    "sigmoid", "silu", "softmax", "softplus", "tanh",
+]  # fmt: skip

@@ -1,0 +1,283 @@
+"""Module: a layer, or layers put together. PyTorch's names and semantics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar
+
+from ..backend import FLOATING, DeviceLike, dtype_name
+from ..backend import device as find_device
+from ..cells import Buffer, Cell, Parameter, Scalar, recorder, structure
+from ..creation import asarray
+from ..errors import DTypeError, IncompatibleCheckpointError, NNBackendError
+from ..random import fresh_key, generator, key_of, site_of
+from ..tensor import Tensor
+
+Self = TypeVar("Self", bound="Module")
+_mode: ContextVar[bool | None] = ContextVar("nnbackend.training", default=None)
+
+
+@contextlib.contextmanager
+def evaluating() -> Iterator[None]:
+    """Inside, every module behaves as after `eval()`, in this thread or task alone; no flag is written."""
+    token = _mode.set(False)
+    try:
+        yield
+    finally:
+        _mode.reset(token)
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict(strict=False)` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base of all layers. Parameters, buffers and layers set as attributes are found by themselves.
+
+    Write `forward`; call the module. Everything that changes from step to step belongs in a `Parameter`, a buffer or a
+    `Scalar`: plain attributes are structure, and a recorded step is recorded anew when one changes.
+    """
+
+    path = ""  # dotted, from the outermost module that has taken this one in
+    _training = True
+
+    def forward(self, *args: Any, **kw: Any) -> Any:
+        """What the layer computes."""
+        raise TypeError(f"{type(self).__name__}: expected a forward method in the class.")
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        r = recorder.get()
+        try:
+            if r is None:
+                return self.forward(*args, **kw)
+            with r.scope(self):
+                return self.forward(*args, **kw)
+        except NNBackendError as error:
+            self._locate(error)
+            raise
+
+    def _locate(self, error: NNBackendError) -> None:
+        """Name the innermost module that failed by its path from here; outer calls find a longer path."""
+        if error.module is None:
+            error.module = self
+        name = next((n for n, m in self.named_modules() if m is error.module), "")
+        error.layer = f"{name} = {error.module._line()}" if name else error.module._line()
+
+    # -- attributes
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = self.__dict__.get(name, self)
+        if old is value:
+            return
+        if isinstance(old, Cell) and isinstance(value, Tensor) and not isinstance(value, Cell):
+            old.assign(value)
+            return
+        if isinstance(value, Cell):
+            value.name = value.name or name
+        elif isinstance(value, Module):
+            value._adopt(name)
+        if name == "training":
+            object.__setattr__(self, name, value)
+        else:
+            self.__dict__[name] = value
+        structure.changed()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        structure.changed()
+
+    def _adopt(self, name: str) -> None:
+        self.__dict__["path"] = f"{name}.{self.path}" if self.path else name
+        for child in self._children().values():
+            child._adopt(name)
+
+    def _children(self) -> dict[str, Module]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, Module)}
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """State that is not trained, such as running means; in the state dict if `persistent`."""
+        setattr(self, name, Buffer(asarray(tensor).data, name, persistent))
+
+    # -- walking
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it with their paths, each once."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            name, module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+                below = [(f"{name}.{n}" if name else n, m) for n, m in module._children().items()]
+                stack.extend(reversed(below))
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it."""
+        return (module for _, module in self.named_modules())
+
+    def children(self) -> Iterator[Module]:
+        """The modules directly below."""
+        return iter(self._children().values())
+
+    def _named_cells(self, kind: type[Cell], prefix: str = "") -> Iterator[tuple[str, Any]]:
+        for attribute, value in self.__dict__.items():
+            if isinstance(value, kind):
+                yield f"{prefix}{attribute}", value
+        for attribute, child in self._children().items():
+            yield from child._named_cells(kind, f"{prefix}{attribute}.")
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Parameters with their paths; a tied one once, by its first."""
+        return _first(self._named_cells(Parameter))
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, a tied one once."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Buffers with their paths."""
+        return _first(self._named_cells(Buffer))
+
+    def buffers(self) -> Iterator[Buffer]:
+        """All buffers."""
+        return (b for _, b in self.named_buffers())
+
+    # -- modes
+    @property
+    def training(self) -> bool:
+        """Dropout and batch norm behave differently in training."""
+        mode = _mode.get()
+        return self._training if mode is None else mode
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.__dict__["_training"] = bool(mode)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Training behaviour, for all modules below too."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Behaviour for use, for all modules below too."""
+        return self.train(False)
+
+    def requires_grad_(self: Self, mode: bool = True) -> Self:
+        """Freeze or thaw all parameters."""
+        for p in self.parameters():
+            p.requires_grad_(mode)
+        structure.changed()
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.parameters():
+            p.grad = None
+
+    # -- values
+    def init(self: Self, seed: int, only_fresh: bool = False) -> Self:
+        """Draw all parameters again, each from (seed, path): one seed is one set of weights, on every device.
+
+        Random layers such as dropout start over, too. `only_fresh` spares parameters already loaded, assigned or trained.
+        """
+        key = key_of(seed)
+        for name, p in self.named_parameters():
+            if not only_fresh or p.fresh:
+                p.draw(generator(key, site_of(name)))
+        for module in self.modules():
+            if isinstance(module, RandomModule):
+                module.key, module.calls.value = key, 0
+        return self
+
+    def to(self: Self, *targets: Any, device: DeviceLike = None, dtype: Any = None) -> Self:
+        """Move in place: `net.to("cuda")`, `net.to("float64")`, `net.to(device="cpu", dtype="float32")`. Returns itself."""
+        for target in targets:
+            try:
+                device = find_device(target)
+            except ValueError:
+                dtype = target
+        place = None if device is None else find_device(device)
+        if dtype is not None and not dtype_name(dtype).startswith("float"):
+            raise DTypeError(f"to: expected a floating dtype, got {dtype!r}.")
+        for _, cell in _first(self._named_cells(Cell)):
+            cell.move(place, dtype)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all parameters and persistent buffers by path, as in PyTorch; a tied one under each of its paths."""
+        return {name: Tensor(cell.data).clone() for name, cell in self._stored().items()}
+
+    def _stored(self) -> dict[str, Cell]:
+        own = {n: c for n, c in self.__dict__.items() if isinstance(c, Parameter)}
+        own.update((n, c) for n, c in self.__dict__.items() if isinstance(c, Buffer) and c.persistent)
+        for name, child in self._children().items():
+            own.update((f"{name}.{n}", c) for n, c in child._stored().items())
+        return own
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Copy values into place. All missing, unexpected and mis-shaped entries are listed at once, before any change.
+
+        A state of float64 alone makes the model float64.
+        """
+        cells = self._stored()
+        values = {name: asarray(value) for name, value in state.items()}
+        missing = [name for name in cells if name not in values]
+        unexpected = [name for name in values if name not in cells]
+        shaped = [
+            f"{name} (expected {cells[name].shape}, got {value.shape})"
+            for name, value in values.items()
+            if name in cells and cells[name].shape != value.shape
+        ]
+        faults = [f"mis-shaped: {', '.join(shaped)}"] if shaped else []
+        if strict:
+            faults += [f"{kind}: {', '.join(n)}" for kind, n in (("missing", missing), ("unexpected", unexpected)) if n]
+        if faults:
+            raise IncompatibleCheckpointError(f"load_state_dict: expected the keys and shapes of this model, got {'; '.join(faults)}.")
+        widths = {value.dtype for value in values.values() if value.dtype in FLOATING}
+        if len(widths) == 1 and (width := widths.pop()).itemsize == 8:
+            self.to(dtype=width)
+        for name in cells.keys() & values.keys():
+            cells[name].assign(values[name].to(cells[name].device))
+        return LoadResult(missing, unexpected)
+
+    # -- for people
+    def extra_repr(self) -> str:
+        """The settings of the layer, for its line in the printed model."""
+        return ""
+
+    def _line(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def __repr__(self) -> str:
+        children = self._children()
+        if not children:
+            return self._line()
+        lines = (f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in children.items())
+        return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
+
+
+class RandomModule(Module):
+    """A layer that draws random numbers at the address (key, path, number of calls in training)."""
+
+    def __init__(self) -> None:
+        self.key, self.calls = fresh_key(), Scalar(0, "calls")
+
+    def next_address(self) -> dict[str, Any]:
+        """The address of the next draw; counts it."""
+        n = self.calls.value
+        self.calls.value = n + 1
+        return {"key": self.key, "site": site_of(self.path), "step": n}
+
+
+def _first(cells: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Each cell once, under its first name."""
+    seen: set[int] = set()
+    for name, cell in cells:
+        if id(cell) not in seen:
+            seen.add(id(cell))
+            yield name, cell

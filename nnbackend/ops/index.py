@@ -1,0 +1,110 @@
+"""Picking elements out. The way back adds at the places picked from, as often as they were picked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..backend import Array, namespace
+from ..backend import gather as _gather
+from ..backend import one_hot as _one_hot
+from ..backend import place as _place
+from ..backend import scatter_add as _scatter_add
+from .core import Op, constant, shape_of, unbroadcast
+
+
+def getitem(x: Array, key: Any) -> Op:
+    """`x[key]` for slices, numbers, `...`, new axes, masks and integer arrays."""
+    return x[key], (lambda dy: _place(dy, key, x.shape), None)
+
+
+def place(dy: Array, key: Any, shape: tuple[int, ...]) -> Op:
+    """Zeros of `shape` with `dy` added at `key`: the way back of `getitem`, and the reverse."""
+    return _place(dy, key, shape), (lambda d2: d2[key], None, None)
+
+
+def setitem(x: Array, value: Array, key: Any) -> Op:
+    """A copy of `x` with `value` at `key`."""
+    xp = namespace(x)
+    y = xp.asarray(x, copy=True)
+    y[key] = value
+
+    def dx(dy: Array) -> Array:
+        kept = xp.asarray(dy, copy=True)
+        kept[key] = 0.0
+        return kept
+
+    return y, (dx, lambda dy: unbroadcast(dy[key], shape_of(value)), None)
+
+
+def gather(x: Array, index: Array) -> Op:
+    """Rows of `x` (n, ...) at `index` (...): embeddings."""
+    return _gather(x, index), (lambda dy: _scatter_add(dy, index, x.shape[0]), None)
+
+
+def scatter_add(dy: Array, index: Array, rows: int) -> Op:
+    """(rows, ...) with the rows of `dy` added at `index`."""
+    return _scatter_add(dy, index, rows), (lambda d2: _gather(d2, index), None, None)
+
+
+def one_hot(index: Array, classes: int, dtype: Any) -> Op:
+    """(...) integers -> (..., classes) zeros and ones."""
+    return _one_hot(index, classes, dtype), (None, None, None)
+
+
+def take(x: Array, indices: Array, axis: int = 0) -> Op:
+    """Slices of `x` along `axis` at 1-D `indices`."""
+    xp = namespace(x)
+    axis = axis % len(x.shape)
+
+    def dx(dy: Array) -> Array:
+        rows = _scatter_add(xp.moveaxis(dy, axis, 0), indices, x.shape[axis])
+        return xp.moveaxis(rows, 0, axis)
+
+    return xp.take(x, indices, axis=axis), (dx, None)
+
+
+def take_along_axis(x: Array, indices: Array, axis: int = -1) -> Op:
+    """Element `indices[..., j, ...]` of each line along `axis`."""
+    xp = namespace(x)
+    axis = axis % len(x.shape)
+    n = x.shape[axis]
+
+    def dx(dy: Array) -> Array:
+        lines, moved = xp.moveaxis(dy, axis, -1), namespace(indices).moveaxis(indices, axis, -1)
+        count, k = math.prod(lines.shape[:-1]), lines.shape[-1]
+        ip = namespace(indices)
+        starts = ip.arange(count, dtype=indices.dtype, device=indices.device) * n
+        flat = ip.reshape(starts, (count, 1)) + ip.reshape(ip.where(moved < 0, moved + n, moved), (count, k))
+        total = _scatter_add(xp.reshape(lines, (count * k,)), ip.reshape(flat, (count * k,)), count * n)
+        return xp.moveaxis(xp.reshape(total, (*lines.shape[:-1], n)), -1, axis)
+
+    return xp.take_along_axis(x, indices, axis=axis), (dx, None)
+
+
+def where(condition: Array, a: Array, b: Array) -> Op:
+    """`a` where the condition holds, else `b`. Both are computed: mask inputs too where one could be infinite."""
+
+    def side(dy: Array, mine: Array, chosen: Array) -> Array:
+        return unbroadcast(dy * namespace(dy).astype(chosen, dy.dtype), shape_of(mine))
+
+    return namespace(condition).where(condition, a, b), (
+        None,
+        lambda dy: side(dy, a, condition),
+        lambda dy: side(dy, b, ~condition),
+    )
+
+
+def masked_fill(x: Array, mask: Array, value: float) -> Op:
+    """`x` with `value` where `mask` holds (it broadcasts to the shape of `x`)."""
+    xp = namespace(x)
+    return xp.where(mask, value, x), (lambda dy: namespace(dy).where(mask, 0.0, dy), None, None)
+
+
+def sort(x: Array, axis: int = -1, descending: bool = False, stable: bool = True) -> Op:
+    """Sorted values; ties keep their order."""
+    xp = namespace(x)
+    order = xp.argsort(constant(x), axis=axis, descending=descending, stable=stable)
+    back = namespace(order).argsort(order, axis=axis)
+    return xp.take_along_axis(x, order, axis=axis), (lambda dy: xp.take_along_axis(dy, back, axis=axis),)
+

@@ -1,0 +1,104 @@
+"""Losses as one op each: stable, and with a short way back. Shapes and labels are checked by `nnbackend.functional`."""
+
+from __future__ import annotations
+
+from ..backend import Array, namespace, one_hot
+from .core import Op, constant, logistic, size
+
+
+def _reduce(per_element: Array, reduction: str, n: int) -> tuple[Array, float]:
+    """The value, and what the gradient of each element is multiplied by."""
+    xp = namespace(per_element)
+    if reduction == "mean":
+        return xp.sum(per_element) * (1.0 / n), 1.0 / n
+    return (xp.sum(per_element), 1.0) if reduction == "sum" else (per_element, 1.0)
+
+
+def mse_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
+    """Squared error."""
+    e = x - target
+    y, c = _reduce(e * e, reduction, size(e))
+    return y, (lambda dy: e * (dy * (2.0 * c)), lambda dy: e * (dy * (-2.0 * c)))
+
+
+def l1_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
+    """Absolute error; the gradient at 0 is 0."""
+    xp = namespace(x)
+    e = x - target
+    y, c = _reduce(xp.abs(e), reduction, size(e))
+    return y, (lambda dy: xp.sign(e) * (dy * c), lambda dy: xp.sign(e) * (dy * -c))
+
+
+def huber_loss(x: Array, target: Array, delta: float = 1.0, reduction: str = "mean") -> Op:
+    """Squared error / 2 up to `delta`, a straight line beyond (Huber 1964)."""
+    xp = namespace(x)
+    e = x - target
+    g = xp.clip(e, -delta, delta)  # its gradient; e * g - g * g / 2 is the loss in both branches
+    y, c = _reduce(g * (e - 0.5 * g), reduction, size(e))
+    return y, (lambda dy: g * (dy * c), lambda dy: g * (dy * -c))
+
+
+def binary_cross_entropy_with_logits(z: Array, target: Array, reduction: str = "mean") -> Op:
+    """-target * log(p) - (1 - target) * log(1 - p) of p = sigmoid(z), finite for any z."""
+    xp = namespace(z)
+    y, c = _reduce(xp.maximum(z, 0.0) - z * target + xp.log1p(xp.exp(-xp.abs(z))), reduction, size(z))
+    return y, (lambda dy: (logistic(z) - target) * (dy * c), lambda dy: z * (dy * -c))
+
+
+def binary_cross_entropy(p: Array, target: Array, reduction: str = "mean") -> Op:
+    """Cross-entropy of probabilities; logarithms are kept above -100, as in PyTorch."""
+    xp, q = namespace(p), 1.0 - p
+
+    def log(v: Array) -> Array:
+        some = v > 0.0
+        return xp.where(some, xp.maximum(xp.log(xp.where(some, v, 1.0)), -100.0), -100.0)
+
+    y, c = _reduce(-target * log(p) - (1.0 - target) * log(q), reduction, size(p))
+
+    def dp(dy: Array) -> Array:
+        return (p - target) / xp.maximum(p * q, 1e-12) * (dy * c)
+
+    return y, (dp, lambda dy: (log(q) - log(p)) * (dy * c))
+
+
+def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
+    """Cross-entropy of logits (n, c, ...) with class indices (n, ...) or probabilities (n, c, ...), averaged over n."""
+    xp = namespace(z)
+    z = z - constant(xp.max(z, axis=1, keepdims=True))
+    e = xp.exp(z)
+    s = xp.sum(e, axis=1, keepdims=True)
+    log_p = z - xp.log(s)
+    by_index = len(target.shape) < len(z.shape)
+    per = _picked(log_p, target) if by_index else -xp.sum(target * log_p, axis=1)
+    y, c = _reduce(per, reduction, size(per))
+
+    def each(dy: Array) -> Array:
+        return namespace(dy).expand_dims(dy, axis=1) * c if reduction == "none" else dy * c
+
+    def dz(dy: Array) -> Array:
+        p = e / s
+        return (p - _hot(target, z) if by_index else p * xp.sum(target, axis=1, keepdims=True) - target) * each(dy)
+
+    return y, (dz, None if by_index else lambda dy: -log_p * each(dy))
+
+
+def nll_loss(log_p: Array, target: Array, reduction: str = "mean") -> Op:
+    """Minus the log-probability (n, c, ...) of the class index (n, ...)."""
+    y, c = _reduce(_picked(log_p, target), reduction, size(target))
+
+    def dlog_p(dy: Array) -> Array:
+        return _hot(target, log_p) * (-c * (namespace(dy).expand_dims(dy, axis=1) if reduction == "none" else dy))
+
+    return y, (dlog_p, None)
+
+
+def _picked(log_p: Array, target: Array) -> Array:
+    """Minus the log-probability of each class index."""
+    xp = namespace(log_p)
+    column = namespace(target).expand_dims(target, axis=1)
+    return -xp.squeeze(xp.take_along_axis(log_p, column, axis=1), axis=1)
+
+
+def _hot(target: Array, like: Array) -> Array:
+    """Class indices (n, ...) as zeros and ones in the layout (n, c, ...) of `like`."""
+    return namespace(like).moveaxis(one_hot(target, like.shape[1], like.dtype), -1, 1)

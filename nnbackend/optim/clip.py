@@ -1,0 +1,41 @@
+"""Keeping gradients small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ..backend import namespace
+from ..cells import Parameter
+from ..errors import NonFiniteError
+from ..tensor import Tensor
+
+
+def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float, error_if_nonfinite: bool = False) -> Any:
+    """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before, without waiting for it.
+
+    `error_if_nonfinite` does wait, and raises NonFiniteError before anything is changed.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: expected max_norm > 0, got {max_norm}.")
+    members = [(p, g) for p in parameters if (g := p.gradient) is not None]
+    if not members:
+        raise ValueError("clip_grad_norm: expected gradients, got none. Call loss.backward() first.")
+    xp, squares = namespace(members[0][1]), [namespace(g).sum(g * g) for _, g in members]
+    norm = xp.sqrt(sum(squares[1:], start=squares[0]))
+    if error_if_nonfinite and not math.isfinite(float(Tensor(norm))):
+        raise NonFiniteError(f"clip_grad_norm: expected a finite norm, got {float(Tensor(norm))}.")
+    scale = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    for p, g in members:
+        p.grad = Tensor(g * scale)
+    return Tensor(norm)
+
+
+def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
+    """Keep every element of every gradient between -clip_value and clip_value."""
+    if not clip_value > 0:
+        raise ValueError(f"clip_grad_value: expected clip_value > 0, got {clip_value}.")
+    for p in parameters:
+        if (g := p.gradient) is not None:
+            p.grad = Tensor(namespace(g).clip(g, -clip_value, clip_value))
