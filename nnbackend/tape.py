@@ -177,6 +177,11 @@ def _total(a: Any, b: Any) -> Any:
     return a + b
 
 
+def seed_of(root: Any) -> Array:
+    """Where a backward pass starts: 1."""
+    return backend_of(root.data).one(root.data)
+
+
 def owned(dx: Array, shared: bool) -> Array:
     """A gradient that a leaf can keep: memory that nothing else holds."""
     backend = backend_of(dx)

@@ -284,7 +284,7 @@ class Tensor(TensorMethods, Interop):
         if gradient is None:
             if self.data.shape:
                 raise GraphError(f"backward: expected a scalar, got shape {self.shape}. Use .sum(), or pass a gradient.")
-            seed = backend_of(self.data).one(self.data)
+            seed = tape.seed_of(self)
         else:
             _check_same_kind("backward", self, gradient)
             seed = gradient.data if gradient.__class__ in TENSORS else gradient

@@ -97,15 +97,12 @@ def test_round_trip_and_the_other_package_agree(tmp_path_factory: Any, odd: dict
 
 @pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3).T, np.ones((3, 2), order="F"), np.array(2.5)])
 def test_awkward_layouts_that_the_other_writer_gets_wrong(tmp_path: Path, array: NDArray[Any]) -> None:
-    write(
-        tmp_path / "a",
-        {"byte": np.array(1, np.int8), "w": array},
-        {"nnbackend.sha256": "stale", "config": '{"[[[{": 1}'},
-    )
+    notes = {"config": '{"[[[{": 1}', "backslash": "\\", "brackets": "[[[["}
+    write(tmp_path / "a", {"b": np.array(1, np.int8), "w": array}, {"nnbackend.sha256": "stale", **notes})
     found, metadata = read(tmp_path / "a")
     assert same(found["w"], array)
     assert same(safetensors.numpy.load_file(tmp_path / "a")["w"], array)
-    assert metadata == {"config": '{"[[[{": 1}'}
+    assert metadata == notes
     text = (tmp_path / "a").read_bytes()
     assert int.from_bytes(text[:8], "little") % 8 == 0
     assert text.endswith(array.tobytes() + b"\1")  # the widest first, so that all are aligned
@@ -146,7 +143,7 @@ def test_bad_names_are_neither_written_nor_read(tmp_path: Path, name: Any) -> No
 
 @pytest.mark.parametrize("array", [np.ones(2, complex), np.array(["a"]), np.array([{}]), np.zeros(1, "M8[s]")])
 def test_other_dtypes_are_refused(tmp_path: Path, array: NDArray[Any]) -> None:
-    with pytest.raises(DTypeError, match=r"x: expected 'w' in F64, .* got .*Convert it first"):
+    with pytest.raises(DTypeError, match=r"x: expected 'w' in F64, .* got .*Change it first"):
         write(tmp_path / "x", {"w": array})
 
 

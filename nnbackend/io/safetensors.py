@@ -97,7 +97,7 @@ def _naming(path: _Path) -> Iterator[None]:
 def _require(holds: bool, error: type[errors.NNBackendError], expected: str, got: object) -> None:
     """Raise this error, with the fix for its kind, unless the condition holds."""
     if not holds:
-        raise error(f"expected {expected}, got {got!s:.200}. {_FIXES.get(error, 'Convert it first')}.")
+        raise error(f"expected {expected}, got {got!s:.200}. {_FIXES.get(error, 'Change it first')}.")
 
 
 def _plain(name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:

@@ -1,0 +1,67 @@
+"""The edge where a person hands in data: checked once, cast once, moved once. Steps then trust it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backend import FLOATING, Device, HostArray, is_array, to_host
+from ..creation import tensor
+from ..errors import DataError, DTypeError
+from ..tensor import Tensor
+
+
+def features(X: Any, device: Device, dtype: Any, name: str = "X") -> Tensor:
+    """Inputs in the model's dtype on its device. DataError names the first NaN or infinity by row and column."""
+    t = _tensor(X, name)
+    if not t.shape:
+        raise DataError(f"{name}: expected rows, got a single number.")
+    if not t.shape[0]:
+        raise DataError(f"{name}: expected at least one row, got an empty dataset of shape {t.shape}.")
+    if t.dtype in FLOATING:
+        _check_finite(to_host(t.data), name)
+    return t.to(device).astype(dtype).detach()
+
+
+def targets(y: Any, device: Device, dtype: Any, name: str = "y") -> Tensor:
+    """Class indices stay integers and know their range; everything else gets the model's dtype."""
+    t = _tensor(y, name)
+    if t.dtype in FLOATING:
+        return features(t, device, dtype, name)
+    moved: Tensor = t.to(device)
+    if t.dtype.kind == "b":
+        return moved.astype(dtype)
+    wide: Tensor = moved if str(moved.dtype) == "int64" else moved.astype("int64")
+    if hasattr(t, "bounds"):
+        wide.bounds = t.bounds
+    return wide
+
+
+def _tensor(data: Any, name: str) -> Tensor:
+    if isinstance(data, Tensor):
+        return data.detach()
+    if not is_array(data) and hasattr(data, "to_numpy"):  # a data frame
+        data = data.to_numpy()
+    try:
+        return tensor(data)
+    except DTypeError as error:
+        hint = " Encode class names with data.LabelEncoder." if name.startswith("y") else ""
+        raise DTypeError(f"{name}: {error}{hint}") from error
+
+
+def _check_finite(host: HostArray, name: str) -> None:
+    total = float(host.sum(dtype="float64")) if host.size else 0.0  # one pass; NaN and infinity spread into it
+    if total - total == 0.0:
+        return
+    rows = host.reshape(host.shape[0], -1)
+    bad = rows - rows != 0.0
+    if not bad.any():
+        return
+    row, column = divmod(int(bad.argmax()), rows.shape[1])
+    kind = "NaN" if rows[row, column] != rows[row, column] else "infinity"
+    where = f"row {row}, column {column}" if host.ndim > 1 else f"row {row}"
+    raise DataError(
+        f"Input {name} contains {kind}: expected finite numbers, got {int(bad.sum())} that are not (first: {where}). "
+        "Drop those rows or fill them in.",
+        row=row,
+        column=column if host.ndim > 1 else None,
+    )
