@@ -135,7 +135,8 @@ def _check_classes(input: Any, target: Any, reduction: str, name: str, probabili
     if len(shape) < 2:
         raise ShapeError(f"{name}: expected input (n, classes), got {shape}")
     _check_reduction(shape, reduction, name)
-    kind = backend_of(raw := target.data if isinstance(target, Tensor) else target).canonical(target.dtype)
+    raw = target.data if isinstance(target, Tensor) else target
+    kind = backend_of(raw).canonical(raw.dtype)
     if kind in FLOATING:
         if not probabilities or tuple(target.shape) != shape:
             raise LabelError(

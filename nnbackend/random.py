@@ -13,9 +13,8 @@ numbers: as easy as 1, 2, 3", 2011). Initial weights and shuffles are drawn on t
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
-import secrets
+import os
 from typing import Any
 
 import numpy as np
@@ -36,12 +35,14 @@ def key_of(seed: int) -> int:
 
 def fresh_key() -> int:
     """A key nobody has drawn before."""
-    return secrets.randbits(128)
+    return int.from_bytes(os.urandom(16), "little")
 
 
 @functools.cache
 def site_of(path: str) -> int:
     """The 64-bit address of a name."""
+    import hashlib  # here, because it loads OpenSSL: a tenth of the import of this library
+
     return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "little")
 
 

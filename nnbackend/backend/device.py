@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -16,15 +14,14 @@ from .base import Array, Backend
 from .detect import cuda_status
 from .registry import NUMPY, backend_of, is_array, library_backend
 
-log = logging.getLogger("nnbackend")
 
-
-@dataclass(frozen=True, eq=False)
 class Device:
     """A place for arrays: a library's backend and that library's own word for the device."""
 
-    backend: Backend
-    raw: Any
+    __slots__ = ("backend", "raw")
+
+    def __init__(self, backend: Backend, raw: Any) -> None:
+        self.backend, self.raw = backend, raw
 
     def __str__(self) -> str:
         return self.backend.device_name(self.raw)
@@ -91,8 +88,10 @@ def _auto(wish: str) -> Device:
     """Decided once a process, so that it is logged once."""
     if wish != "auto":
         return _named(wish)
+    import logging  # here, because most programs never ask: it is a twentieth of the import of this library
+
     status = cuda_status()
-    log.info("device auto: %s (%s)", "cuda:0" if status.usable else "cpu", status.reason)
+    logging.getLogger("nnbackend").info("device auto: %s (%s)", "cuda:0" if status.usable else "cpu", status.reason)
     return _named("cuda:0") if status.usable else CPU
 
 

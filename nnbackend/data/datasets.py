@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+FILES = Path(__file__).parent / "files"
 
 IRIS = """Iris: length and width of sepal and petal, in cm, of 150 flowers, 50 of each of three species.
 R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics 7 (1936), 179-188.
@@ -37,7 +37,7 @@ class Dataset:
 
 def iris() -> Dataset:
     """Three species of iris by four lengths: X (150, 4) in cm, y (150,)."""
-    header, *rows = csv.reader(_file("iris.csv").read_text(encoding="utf-8").splitlines())
+    header, *rows = csv.reader((FILES / "iris.csv").read_text(encoding="utf-8").splitlines())
     X = np.array([row[1:5] for row in rows]).astype(np.float64)
     species, y = np.unique([row[5] for row in rows], return_inverse=True)
     return Dataset(X, y.astype(np.int64), tuple(header[1:5]), tuple(species.tolist()), IRIS)
@@ -45,12 +45,12 @@ def iris() -> Dataset:
 
 def iris_csv() -> Path:
     """The file behind `iris()`, for `read_csv`: an Id, four lengths, Species."""
-    return Path(str(_file("iris.csv")))
+    return FILES / "iris.csv"
 
 
 def digits() -> Dataset:
     """Handwritten digits of 8 x 8 pixels: X (1797, 64) from 0 to 16, y (1797,)."""
-    with _file("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with np.load(FILES / "digits.npz", allow_pickle=False) as arrays:
         X, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
     pixels = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
     return Dataset(X, y, pixels, tuple("0123456789"), DIGITS)
@@ -60,7 +60,3 @@ def xor() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Exclusive or: X (4, 2), y (4, 1), in the order 00, 01, 10, 11."""
     return np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0.0], [1.0], [1.0], [0.0]])
 
-
-def _file(name: str) -> Any:
-    """A file that lies in the package."""
-    return files(__package__).joinpath("files", name)

@@ -13,8 +13,6 @@ from ..errors import DataError, ShapeError
 from ..random import fresh_key, key_of, permutation, site_of
 from ..tensor import Tensor
 
-_SITE = site_of("DataLoader")
-
 
 class DataLoader:
     """Batches of rows of some arrays: `for x, y in DataLoader(X, y, batch_size=32, seed=0): ...`
@@ -68,7 +66,7 @@ class DataLoader:
 
     def _order(self) -> Any:
         """This epoch's order of the rows, drawn on the host, on the device of the data."""
-        order = permutation(self.rows, self.key, _SITE, self.epoch)
+        order = permutation(self.rows, self.key, site_of("DataLoader"), self.epoch)
         place = self.arrays[0].device
         return order if place == CPU else place.put(order)
 

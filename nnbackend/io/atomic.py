@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from nnbackend.errors import CheckpointWriteError
+from ..errors import CheckpointWriteError
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -22,7 +21,7 @@ def replace_file(path: str | os.PathLike[str], chunks: Sequence[bytes | memoryvi
     """
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".nnbackend-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".nnbackend-{os.urandom(8).hex()}.tmp")
     try:
         _refuse_special(target)
         try:

@@ -14,17 +14,16 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from itertools import accumulate
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnbackend import errors
-from nnbackend.errors import CorruptCheckpointError as Corrupt
-from nnbackend.errors import UnsafeFileError as Unsafe
-from nnbackend.io.atomic import replace_file
+from .. import errors
+from ..errors import CorruptCheckpointError as Corrupt
+from ..errors import UnsafeFileError as Unsafe
+from .atomic import replace_file
 
 _Path: TypeAlias = str | os.PathLike[str]
 _MAX_HEADER = 100_000_000
@@ -46,12 +45,18 @@ _BAD_NAME = re.compile(r"|__metadata__|.*[\0\ud800-\udfff].*|(.*[/\\])?\.\.([/\\
 _FIXES: dict[type, str] = {Corrupt: "Use another copy", Unsafe: "Do not trust it"}
 
 
+def _sha256(data: bytes = b"") -> Any:
+    import hashlib  # here, because it loads OpenSSL: a tenth of the import of this library
+
+    return hashlib.sha256(data)
+
+
 def write(path: _Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
     """Replace the file at `path` by one with these arrays, which must not change meanwhile."""
     with _naming(path):
         ready = {name: _plain(name, np.asarray(array)) for name, array in arrays.items()}
         header: dict[str, Any] = {"__metadata__": {}} | dict.fromkeys(ready)  # in the order given
-        chunks, end, data_sum = [], 0, sha256()
+        chunks, end, data_sum = [], 0, _sha256()
         for name in sorted(ready, key=lambda name: -ready[name][1].itemsize):  # each on its own alignment
             stored, array = ready[name]
             data = array.reshape(-1).view(np.uint8).data
@@ -72,7 +77,7 @@ def read(path: _Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
             size = os.fstat(file.fileno()).st_size
             text = _read_header(file, size)
             header, metadata, data_sum = _decode(text)
-            arrays, found_sum = {}, sha256()
+            arrays, found_sum = {}, _sha256()
             for _, _, name, stored, shape in _layout(header, size - 8 - len(text)):
                 array = np.empty(shape, "<" + _KINDS[stored])
                 data = array.reshape(-1).view(np.uint8)
@@ -115,7 +120,7 @@ def _encode(header: dict[str, Any]) -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     _require(len(text) <= _MAX_HEADER, errors.DataError, f"a header of at most {_MAX_HEADER} bytes", len(text))
-    return len(text).to_bytes(8, "little") + text.replace(_ZEROS, sha256(text).hexdigest().encode(), 1)
+    return len(text).to_bytes(8, "little") + text.replace(_ZEROS, _sha256(text).hexdigest().encode(), 1)
 
 
 def _read_header(file: BinaryIO, size: int) -> bytes:
@@ -133,7 +138,7 @@ def _read_header(file: BinaryIO, size: int) -> bytes:
 def _decode(text: bytes) -> tuple[dict[str, Any], dict[str, str], str | None]:
     """Return the arrays' entries, the metadata and the checksum of the data if there is one."""
     if seal := _SEAL.match(text):
-        found_sum = sha256(text.replace(seal[1], _ZEROS, 1)).hexdigest()
+        found_sum = _sha256(text.replace(seal[1], _ZEROS, 1)).hexdigest()
         _require(found_sum.encode() == seal[1], Corrupt, "a header that fits its SHA-256", "a damaged one")
     plain = text.replace(rb"\\", b"").replace(rb"\"", b"")  # so that strings hold no quotes
     depths = accumulate(_DEEPER.get(plain[mark.start()], 0) for mark in _MARK.finditer(plain))

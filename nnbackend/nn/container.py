@@ -8,36 +8,47 @@ from typing import Any, overload
 from ..backend import DeviceLike
 from .activation import activation as make_activation
 from .layers import Dropout, Linear
-from .module import Module
+from .module import Module, Self
 
 
 class ModuleList(Module):
     """A list of modules, named by their place. It has no forward of its own."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
-        self.items: tuple[Module, ...] = ()
         for module in modules:
             self.append(module)
 
-    def append(self, module: Module) -> None:
-        """Add one at the end."""
+    def append(self: Self, module: Module) -> Self:
+        """Add one at the end; returns the list."""
+        setattr(self, str(len(self)), self._module(module))
+        return self
+
+    def _module(self, module: Module) -> Module:
         if not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}.")
-        setattr(self, str(len(self.items)), module)
-        self.items = (*self.items, module)
+        return module
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self._children())
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(self.items)
+        return self.children()
 
     @overload
     def __getitem__(self, i: int) -> Module: ...
     @overload
-    def __getitem__(self, i: slice) -> tuple[Module, ...]: ...
-    def __getitem__(self, i: int | slice) -> Module | tuple[Module, ...]:
-        return self.items[i]
+    def __getitem__(self, i: slice) -> ModuleList: ...
+    def __getitem__(self, i: int | slice) -> Module:
+        """One module, or some of them as a list of the same kind; they keep their paths."""
+        items = list(self._children().values())
+        if not isinstance(i, slice):
+            return items[i]
+        part = Sequential() if isinstance(self, Sequential) else ModuleList()
+        part.__dict__.update((str(n), module) for n, module in enumerate(items[i]))
+        return part
+
+    def __setitem__(self, i: int, module: Module) -> None:
+        setattr(self, list(self._children())[i], self._module(module))
 
 
 class Sequential(ModuleList):
@@ -48,7 +59,7 @@ class Sequential(ModuleList):
 
     def forward(self, x: Any) -> Any:
         """The output of each is the input of the next."""
-        for module in self.items:
+        for module in self:
             x = module(x)
         return x
 

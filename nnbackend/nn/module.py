@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
-from ..backend import FLOATING, DeviceLike, dtype_name
+from ..backend import FLOATING, DeviceLike, dtype_name, is_array
 from ..backend import device as find_device
 from ..cells import Buffer, Cell, Parameter, Scalar, recorder, structure
 from ..creation import asarray
+from ..creation import tensor as copied
 from ..errors import DTypeError, IncompatibleCheckpointError, NNBackendError
 from ..random import fresh_key, generator, key_of, site_of
+from ..tape import TENSORS
 from ..tensor import Tensor
 
 Self = TypeVar("Self", bound="Module")
@@ -54,9 +56,11 @@ class Module:
         r = recorder.get()
         try:
             if r is None:
-                return self.forward(*args, **kw)
-            with r.scope(self):
-                return self.forward(*args, **kw)
+                y = self.forward(*args, **kw)
+            else:
+                with r.scope(self):
+                    y = self.forward(*args, **kw)
+            return y if y.__class__ in TENSORS or not is_array(y) else Tensor(y)
         except NNBackendError as error:
             self._locate(error)
             raise
@@ -73,34 +77,37 @@ class Module:
         old = self.__dict__.get(name, self)
         if old is value:
             return
-        if isinstance(old, Cell) and isinstance(value, Tensor) and not isinstance(value, Cell):
+        place = f"{self.path}.{name}" if self.path else name
+        if isinstance(value, Cell):
+            value.name = value.name or place
+        elif isinstance(value, Module):
+            if all(value is not other for other in self.__dict__.values()):
+                value._adopt(place)
+        elif isinstance(old, Cell) and value is not None:
+            if not is_array(value):
+                raise TypeError(f"{place}: expected a tensor or None, got {type(value).__name__}.")
             old.assign(value)
             return
-        if isinstance(value, Cell):
-            value.name = value.name or name
-        elif isinstance(value, Module):
-            value._adopt(name)
-        if name == "training":
-            object.__setattr__(self, name, value)
-        else:
-            self.__dict__[name] = value
+        object.__setattr__(self, name, value)
         structure.changed()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         structure.changed()
 
-    def _adopt(self, name: str) -> None:
-        self.__dict__["path"] = f"{name}.{self.path}" if self.path else name
-        for child in self._children().values():
-            child._adopt(name)
+    def _adopt(self, path: str) -> None:
+        """Live at `path` from now on, with all that is below."""
+        for name, module in self.named_modules(path):
+            module.__dict__["path"] = name
+        for name, cell in _first(self._named_cells(Cell, f"{path}.")):
+            cell.name = name
 
     def _children(self) -> dict[str, Module]:
         return {name: value for name, value in self.__dict__.items() if isinstance(value, Module)}
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """State that is not trained, such as running means; in the state dict if `persistent`."""
-        setattr(self, name, Buffer(asarray(tensor).data, name, persistent))
+        setattr(self, name, Buffer(copied(tensor), persistent=persistent))
 
     # -- walking
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -238,11 +245,12 @@ class Module:
             faults += [f"{kind}: {', '.join(n)}" for kind, n in (("missing", missing), ("unexpected", unexpected)) if n]
         if faults:
             raise IncompatibleCheckpointError(f"load_state_dict: expected the keys and shapes of this model, got {'; '.join(faults)}.")
-        widths = {value.dtype for value in values.values() if value.dtype in FLOATING}
+        ready = {name: values[name].to(cell.device) for name, cell in cells.items() if name in values}
+        widths = {value.dtype for value in ready.values() if value.dtype in FLOATING}
         if len(widths) == 1 and (width := widths.pop()).itemsize == 8:
             self.to(dtype=width)
-        for name in cells.keys() & values.keys():
-            cells[name].assign(values[name].to(cells[name].device))
+        for name, value in ready.items():
+            cells[name].assign(value)
         return LoadResult(missing, unexpected)
 
     # -- for people

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import FLOATING, Device, HostArray, is_array, to_host
+from ..backend import FLOATING, NUMPY, Device, HostArray, is_array, to_host
 from ..creation import tensor
 from ..errors import DataError, DTypeError
 from ..tensor import Tensor
@@ -49,13 +49,10 @@ def _tensor(data: Any, name: str) -> Tensor:
 
 
 def _check_finite(host: HostArray, name: str) -> None:
-    total = float(host.sum(dtype="float64")) if host.size else 0.0  # one pass; NaN and infinity spread into it
-    if total - total == 0.0:
+    finite = NUMPY.xp.isfinite(host)
+    if finite.all():
         return
-    rows = host.reshape(host.shape[0], -1)
-    bad = rows - rows != 0.0
-    if not bad.any():
-        return
+    rows, bad = host.reshape(host.shape[0], -1), ~finite.reshape(host.shape[0], -1)
     row, column = divmod(int(bad.argmax()), rows.shape[1])
     kind = "NaN" if rows[row, column] != rows[row, column] else "infinity"
     where = f"row {row}, column {column}" if host.ndim > 1 else f"row {row}"

@@ -1,0 +1,16 @@
+"""What all tests share."""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is loaded: two test processes share two cores
+
+import sys
+from pathlib import Path
+
+import hypothesis
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))  # examples are tested as modules, too
+hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)
+hypothesis.settings.register_profile("dev", max_examples=10, deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
