@@ -38,15 +38,15 @@ def main(folder):
     folder.mkdir(exist_ok=True)
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    for make in (trajectories, histories, losses, activations, training, names):
-        arrays, cases = make(np.random.default_rng(len(make.__name__)))
+    for seed, make in enumerate((trajectories, histories, losses, activations, training, names)):
+        arrays, cases = make(np.random.default_rng(seed))
         path = folder / f"torch_{make.__name__}.safetensors"
         safetensors.write(path, arrays, {"cases": json.dumps(cases), "torch": torch.__version__})
         print(f"{path}: {path.stat().st_size} bytes")
 
 
 def plain(t):
-    return np.ascontiguousarray(t.detach().numpy())
+    return t.detach().numpy().copy()
 
 
 def trajectories(rng):
@@ -76,11 +76,14 @@ def trajectories(rng):
 
 
 class Three(nn.Module):
+    """Layer b may be left out."""
+
     def __init__(self):
         super().__init__()
         self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, x, use_b):
+        """(n, 4) -> (n, 4)."""
         x = torch.tanh(self.a(x))
         if use_b:
             x = x + torch.tanh(self.b(x))
@@ -136,7 +139,8 @@ def losses(rng):
     arrays |= {f"target.{name}": a for name, (_, a) in inputs.items()}
     plan = {
         "MSELoss": ("flat", "vector", "deep"), "L1Loss": ("flat", "vector", "deep"), "HuberLoss": ("flat", "deep"),
-        "BCELoss": ("unit", "unit_deep"), "BCEWithLogitsLoss": ("logits", "unit_deep"), "NLLLoss": ("classes", "classes_deep"),
+        "BCELoss": ("unit", "unit_deep"), "BCEWithLogitsLoss": ("logits", "unit_deep"),
+        "NLLLoss": ("classes", "classes_deep"),
         "CrossEntropyLoss": ("classes", "classes_deep", "soft", "soft_deep"),
     }  # fmt: skip
     cases = [
@@ -181,7 +185,7 @@ def training(rng):
     arrays = {"x": rng.standard_normal((20, 16, 4)), "y": rng.integers(0, 3, (20, 16))}
     for name, p in net.named_parameters():
         p.data = torch.tensor(rng.standard_normal(p.shape) / 2)
-        arrays[f"start.{name}"] = plain(p).copy()
+        arrays[f"start.{name}"] = plain(p)
     optimizer, curve = torch.optim.AdamW(net.parameters(), lr=0.02), []
     for x, y in zip(torch.tensor(arrays["x"]), torch.tensor(arrays["y"]), strict=True):
         loss = nn.functional.cross_entropy(net(x), y)

@@ -11,15 +11,41 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .backend import CPU, DTYPES, NUMPY, PRIMITIVES, Array, Backend, HostArray, backend_of, is_array, namespace, register
+from .backend import (
+    CPU,
+    DTYPES,
+    FLOATING,
+    NUMPY,
+    PRIMITIVES,
+    Array,
+    Backend,
+    HostArray,
+    backend_of,
+    dtype_name,
+    is_array,
+    namespace,
+    register,
+)  # fmt: skip
 from .creation import (
-    arange, asarray, empty, empty_like, eye, from_dlpack, full, full_like, linspace, ones, ones_like, tensor, zeros,
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
     zeros_like,
 )  # fmt: skip
 from .errors import ShapeError
-from .ops import elementwise, index, linear, reduce
+from .ops import activation, elementwise, index, linear, reduce
 from .ops import shape as shapes
-from .ops.core import Axis
+from .ops.core import NUMBERS, Axis
 from .tensor import Tensor, lift, plain, transfer
 
 __array_api_version__ = "2024.12"
@@ -43,9 +69,10 @@ asin, acos, atan, atan2 = (lift(f) for f in (elementwise.asin, elementwise.acos,
 sinh, cosh, tanh = lift(elementwise.sinh), lift(elementwise.cosh), lift(elementwise.tanh)
 asinh, acosh, atanh = lift(elementwise.asinh), lift(elementwise.acosh), lift(elementwise.atanh)
 maximum, minimum, copysign = lift(elementwise.maximum), lift(elementwise.minimum), lift(elementwise.copysign)
-floor, ceil, round, trunc = (lift(f) for f in (elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc))
-sign = lift(elementwise.sign)
+floor, ceil, round = lift(elementwise.floor), lift(elementwise.ceil), lift(elementwise.round)
+trunc, sign = lift(elementwise.trunc), lift(elementwise.sign)
 _clip, _astype, _copy = lift(elementwise.clip), lift(elementwise.astype), lift(elementwise.copy)
+_as_integers = lift(elementwise.astype, differentiable=False)
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
@@ -54,10 +81,12 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
 
 
 def astype(x: Any, dtype: Any, *, copy: builtins.bool = True, device: Any = None) -> Any:
-    """The same values in another dtype."""
+    """The same values in another dtype. Integers and booleans have no history."""
     data = x.data if isinstance(x, Tensor) else x
-    own = backend_of(data).dtype(dtype)
-    y = _astype(x, dtype=own) if own != data.dtype else _copy(x) if copy else x
+    backend = backend_of(data)
+    own = backend.dtype(dtype)
+    cast = _astype if backend.canonical(own) in FLOATING else _as_integers
+    y = cast(x, dtype=own) if own != data.dtype else _copy(x) if copy else x
     return y if device is None else transfer(y, device)
 
 
@@ -65,7 +94,7 @@ def _plain(name: str) -> Callable[..., Any]:
     """A function of the standard that has no gradient, by name."""
 
     def fn(x: Array, *args: Any, **kw: Any) -> Array:
-        return getattr(namespace(args[0] if isinstance(x, int | float) else x), name)(x, *args, **kw)
+        return getattr(namespace(args[0] if type(x) in NUMBERS else x), name)(x, *args, **kw)
 
     fn.__name__ = fn.__qualname__ = name
     return plain(fn)
@@ -108,12 +137,22 @@ def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, include_i
 
 # -- shapes ---------------------------------------------------------------------------------------------------------
 
-matrix_transpose, broadcast_to = lift(shapes.matrix_transpose), lift(shapes.broadcast_to)
-permute_dims, moveaxis = lift(shapes.permute_dims), lift(shapes.moveaxis)
+matrix_transpose, moveaxis = lift(shapes.matrix_transpose), lift(shapes.moveaxis)
 expand_dims, squeeze, flip, roll = (lift(f) for f in (shapes.expand_dims, shapes.squeeze, shapes.flip, shapes.roll))
 repeat, tile, pad, split = lift(shapes.repeat), lift(shapes.tile), lift(shapes.pad), lift(shapes.split)
 unstack = lift(shapes.unstack)
 _reshape, _concat, _stack = lift(shapes.reshape), lift(shapes.concat), lift(shapes.stack)
+_permute_dims, _broadcast_to = lift(shapes.permute_dims), lift(shapes.broadcast_to)
+
+
+def permute_dims(x: Any, axes: Sequence[int]) -> Any:
+    """The axes in another order."""
+    return _permute_dims(x, axes=tuple(axes))
+
+
+def broadcast_to(x: Any, shape: Sequence[int]) -> Any:
+    """Repeated, without a copy, to a larger shape."""
+    return _broadcast_to(x, shape=tuple(shape))
 
 
 def reshape(x: Any, shape: int | tuple[int, ...], *, copy: builtins.bool | None = None) -> Any:
@@ -173,7 +212,20 @@ def _lower(x: Any, k: int) -> Any:
 where, masked_fill, sort = lift(index.where), lift(index.masked_fill), lift(index.sort)
 gather, scatter_add, take_along_axis = lift(index.gather), lift(index.scatter_add), lift(index.take_along_axis)
 _take, _one_hot, _place = lift(index.take), lift(index.one_hot), lift(index.place)
-argsort, nonzero, searchsorted, unique_values = map(_plain, ("argsort", "nonzero", "searchsorted", "unique_values"))
+argsort = lift(index.argsort, differentiable=False)
+nonzero, searchsorted, unique_values = map(_plain, ("nonzero", "searchsorted", "unique_values"))
+
+
+def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+    """Differences of neighbours along `axis`, `n` times over; `prepend` and `append` are joined on first."""
+    parts = [part for part in (prepend, x, append) if part is not None]
+    x = concat(parts, axis=axis) if len(parts) > 1 else x
+    if n < 0 or not -len(x.shape) <= axis < len(x.shape):
+        raise ShapeError(f"diff: expected n >= 0 along an axis of {tuple(x.shape)}, got n={n}, axis={axis}")
+    before = (slice(None),) * (axis % len(x.shape))
+    for _ in range(n):
+        x = x[(*before, slice(1, None), ...)] - x[(*before, slice(None, -1), ...)]
+    return x
 
 
 def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
@@ -185,7 +237,8 @@ def take(x: Any, indices: Any, *, axis: int | None = None) -> Any:
 
 def one_hot(labels: Any, classes: int, dtype: Any = "float32") -> Any:
     """(...) integers -> (..., classes) zeros and ones."""
-    return _one_hot(labels, classes=classes, dtype=backend_of(getattr(labels, "data", labels)).dtype(dtype))
+    data = labels.data if isinstance(labels, Tensor) else labels
+    return _one_hot(labels, classes=classes, dtype=backend_of(data).dtype(dtype))
 
 
 # -- products -------------------------------------------------------------------------------------------------------
@@ -195,7 +248,8 @@ matmul, vecdot = lift(linear.matmul), lift(linear.vecdot)
 
 def tensordot(a: Any, b: Any, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
     """Sum of products over `axes`: the last n of `a` with the first n of `b`, or two lists."""
-    return linear.tensordot(*_alike(a, b), axes=axes)
+    a, b = _alike(a, b)
+    return linear.tensordot(a, b, axes=axes)
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
@@ -210,17 +264,37 @@ def _alike(*arrays: Any) -> list[Any]:
 
 # -- dtypes are NumPy's on every device -----------------------------------------------------------------------------
 
-finfo, iinfo, isdtype = NUMPY.xp.finfo, NUMPY.xp.iinfo, NUMPY.xp.isdtype
+
+
+def _dtype(x: Any) -> Any:
+    """NumPy's dtype of an array or of another library's dtype."""
+    return DTYPES[dtype_name(x.dtype if is_array(x) else x)]
+
+
+def finfo(type: Any) -> Any:
+    """Limits of a floating dtype, or of an array's."""
+    return NUMPY.xp.finfo(_dtype(type))
+
+
+def iinfo(type: Any) -> Any:
+    """Limits of an integer dtype, or of an array's."""
+    return NUMPY.xp.iinfo(_dtype(type))
+
+
+def isdtype(dtype: Any, kind: Any) -> builtins.bool:
+    """Is a dtype of this kind: a dtype, "bool", "integral", "real floating", "numeric", ..., or a tuple of them?"""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return builtins.bool(NUMPY.xp.isdtype(_dtype(dtype), tuple(k if isinstance(k, str) else _dtype(k) for k in kinds)))
 
 
 def result_type(*items: Any) -> Any:
     """The dtype that these arrays, dtypes and numbers have together."""
-    return NUMPY.xp.result_type(*(x.dtype if is_array(x) else x for x in items))
+    return NUMPY.xp.result_type(*(x if type(x) in (builtins.bool, int, float) else _dtype(x) for x in items))
 
 
 def can_cast(from_: Any, to: Any) -> builtins.bool:
     """May this array or dtype become that dtype without loss?"""
-    return builtins.bool(NUMPY.xp.can_cast(from_.dtype if is_array(from_) else from_, to))
+    return builtins.bool(NUMPY.xp.can_cast(_dtype(from_), _dtype(to)))
 
 
 class __array_namespace_info__:
@@ -268,7 +342,9 @@ def _uniform_like(x: Any, *address: Any) -> Any:
     return Tensor(PRIMITIVES["uniform_like"](x.data, *address))
 
 
-_PRIMITIVES = {
+_PRIMITIVES: dict[str, Callable[..., Any]] = {
+    "total": lambda x, axis: _sum(x, axis=axis),
+    "logistic": lift(activation.sigmoid),
     "gather": gather,
     "scatter_add": scatter_add,
     "place": _place,
@@ -283,7 +359,7 @@ __all__ = [
     "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin", "asinh",
     "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
     "bitwise_right_shift", "bitwise_xor", "bool", "broadcast_arrays", "broadcast_to", "can_cast", "ceil", "clip",
-    "concat", "copysign", "cos", "cosh", "count_nonzero", "cumulative_sum", "divide", "e", "einsum", "empty",
+    "concat", "copysign", "cos", "cosh", "count_nonzero", "cumulative_sum", "diff", "divide", "e", "einsum", "empty",
     "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "finfo", "flip", "float16", "float32",
     "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather", "greater", "greater_equal",
     "hypot", "iinfo", "inf", "int16", "int32", "int64", "int8", "isdtype", "isfinite", "isinf", "isnan", "less",

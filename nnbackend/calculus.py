@@ -8,10 +8,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from . import tape
-from .backend import FLOATING, is_array
+from .backend import FLOATING, backend_of, is_array
 from .creation import asarray, tensor, zeros_like
 from .errors import DTypeError, GraphError
-from .grad_mode import enable_grad
+from .grad_mode import enable_grad, recording
 from .tensor import Tensor, lift
 
 _depth: ContextVar[int] = ContextVar("nnbackend.grad_depth", default=0)
@@ -31,17 +31,20 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     Numbers give numbers, plain arrays give arrays of their library, Tensors give Tensors. `.grad` of nobody is touched,
     and the gradient has gradients: `grad(grad(f))` works, also where an inner function uses an outer's variable.
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(f)
     def both(*args: Any, **kw: Any) -> tuple[Any, Any]:
-        inputs = [_variable(args[i], i) for i in positions]
-        variables = dict(zip(positions, inputs, strict=True))
-        token = _depth.set(_depth.get() + 1)
+        positions = [_position(i, len(args)) for i in wanted]
+        outer, token = recording.get(), _depth.set(_depth.get() + 1)
         try:
             with enable_grad():
+                variables = {i: _variable(args[i], i, outer) for i in positions}
+                made = {i: v.node[0] for i, v in variables.items()}
                 y = f(*[variables.get(i, a) for i, a in enumerate(args)], **kw)
-                grads = _gradients(y, inputs)
+                inputs = [tape.as_of(variables[i], made[i]) for i in positions]  # f may have set items of them
+                linked = outer and any(isinstance(args[i], Tensor) and args[i].requires_grad for i in positions)
+                y, grads = _gradients(y, inputs, outer, linked)
         finally:
             _depth.reset(token)
         results = [_like_given(g, args[i]) for i, g in zip(positions, grads, strict=True)]
@@ -62,27 +65,34 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..
     return gradient
 
 
-def _variable(x: Any, i: int) -> Tensor:
-    if isinstance(x, Tensor):
-        if x.dtype not in FLOATING:
-            raise DTypeError(f"grad: expected a floating argument {i}, got {x.dtype}. Use .astype('float32').")
-        if x.requires_grad:
-            linked: Tensor = _alias(x)
-            return linked
-        return Tensor(x.data, True)
-    t = Tensor(x) if is_array(x) else tensor(x, dtype="float64" if isinstance(x, int | float) else None)
-    return t.requires_grad_()
+def _position(i: int, n: int) -> int:
+    if not -n <= i < n:
+        raise IndexError(f"grad: expected positional arguments up to number {i} (argnums), got {n}.")
+    return i % n
 
 
-def _gradients(y: Any, inputs: list[Tensor]) -> list[Any]:
+def _variable(x: Any, i: int, outer: bool) -> Tensor:
+    """The argument as a result of `alias`: of itself if it has a history that goes on, else of a new leaf."""
+    numbers = isinstance(x, int | float) and not is_array(x)
+    t = tensor(x, dtype="float64") if numbers else asarray(x)
+    if t.dtype not in FLOATING:
+        raise DTypeError(f"grad: expected a floating argument {i}, got {t.dtype}. Use .astype('float32').")
+    variable: Tensor = _alias(t if t.requires_grad and outer else Tensor(t.data, True))
+    return variable
+
+
+def _gradients(y: Any, inputs: list[Tensor], outer: bool, linked: bool) -> tuple[Any, list[Tensor]]:
+    """The value and the gradients, with history if there is one `outer` and it leads beyond the inputs."""
+    if not (is_array(y) or isinstance(y, int | float)) or (is_array(y) and y.shape):
+        got = f"shape {tuple(y.shape)}" if is_array(y) else type(y).__name__
+        raise GraphError(f"grad: expected a function that returns a scalar, got {got}. Use .sum() or .mean().")
     if not isinstance(y, Tensor) or not y.requires_grad:
-        return [zeros_like(x) for x in inputs]  # nothing depends on them
-    if y.shape:
-        raise GraphError(f"grad: expected a function that returns a scalar, got shape {y.shape}. Use .sum() or .mean().")
-    again = _depth.get() > 1 or any(x.node is not None for x in inputs) or bool(tape.leaves(y, inputs))
+        return y, [zeros_like(x) for x in inputs]  # nothing depends on them
+    again = linked or (outer and bool(tape.leaves(y, inputs)))
     seed = tape.seed_of(y)
     grads = tape.gradients(y, Tensor(seed) if again else seed, inputs, Tensor if again else None)
-    return [zeros_like(x) if g is None else g if isinstance(g, Tensor) else Tensor(g) for g, x in zip(grads, inputs, strict=True)]
+    found = [zeros_like(x) if g is None else _alias(g) if again else Tensor(g) for g, x in zip(grads, inputs, strict=True)]
+    return y if again else y.detach(), found
 
 
 def _like_given(result: Tensor, given: Any) -> Any:
@@ -90,5 +100,5 @@ def _like_given(result: Tensor, given: Any) -> Any:
     if isinstance(given, Tensor) or (_depth.get() and result.requires_grad):
         return result
     if is_array(given):
-        return result.data
+        return backend_of(result.data).copy(result.data) if result.shape else result.data
     return result.item() if isinstance(given, int | float) else asarray(result).detach()

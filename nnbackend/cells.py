@@ -6,16 +6,16 @@ know that a recorder may exist (one context variable, 0.03 µs); ops, layers and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from .backend import Array, Device, DeviceLike, backend_of, dtype_name, is_array
+from .backend import Array, Device, DeviceLike, backend_of, device_of, dtype_name, is_array
 from .backend import device as find_device
-from .errors import DTypeError, ShapeError
+from .errors import DeviceMismatchError, DTypeError, ShapeError
 from .random import fresh_key, generator
-from .tape import clock, owned
+from .tape import TENSORS, clock
 from .tensor import Tensor
 
 
@@ -81,6 +81,7 @@ class Cell(Tensor):
     """
 
     __slots__ = ("array", "home", "name", "offset")
+    is_cell = True
 
     array: Array
     home: Cell | None
@@ -92,17 +93,21 @@ class Cell(Tensor):
         self.node, self._grad, self.written = None, None, 0
 
     @property
-    def data(self) -> Array:  # type: ignore[override]
+    def data(self) -> Array:
         """The array; while recording, what stands for it."""
         r = recorder.get()
         return self.array if r is None else r.read(self)
 
     def assign(self, value: Any) -> None:
         """Take over these values in place. ShapeError if they do not fit; the dtype and the device stay."""
-        raw = value.data if isinstance(value, Tensor) else value
+        raw, data, backend = value.data if isinstance(value, Tensor) else value, self.data, backend_of(self.array)
+        name = self.name or "assign"
+        if not is_array(raw):
+            raise DTypeError(f"{name}: expected a tensor or an array, got {type(value).__name__}. Use nb.tensor(...).")
+        if (there := device_of(raw)) is not (here := device_of(data)) and there != here:
+            raise DeviceMismatchError(f'{name}: expected {here}, got {there}. Move it with .to("{here}").')
         if tuple(raw.shape) != self.shape:
-            raise ShapeError(f"{self.name or 'assign'}: expected shape {self.shape}, got {tuple(raw.shape)}")
-        data, backend = self.data, backend_of(self.array)
+            raise ShapeError(f"{name}: expected shape {self.shape}, got {tuple(raw.shape)}")
         data[...] = raw if raw.dtype == data.dtype else backend.xp.astype(raw, data.dtype)
         self.written = clock()
 
@@ -117,7 +122,7 @@ class Cell(Tensor):
     def rehome(self, array: Array, home: Cell | None = None, offset: int = 0) -> None:
         """Live in another array of the same values: alone, or as a slice of a flat buffer."""
         g = self._grad
-        if g is not None and array.dtype != self.array.dtype or g is not None and array.device != self.array.device:
+        if g is not None and (array.dtype != self.array.dtype or array.device != self.array.device):
             self._grad = None
         self.array, self.home, self.offset = array, home, offset
         structure.changed()
@@ -144,7 +149,7 @@ class Cell(Tensor):
         return _unpickled, (type(self), host, str(self.device), self._state())
 
     def _state(self) -> dict[str, Any]:
-        return {"requires_grad": self.requires_grad, "name": self.name, "written": self.written}
+        return {"requires_grad": self.requires_grad, "name": self.name}
 
 
 class Buffer(Cell):
@@ -164,16 +169,16 @@ Initialiser = Callable[[Any, tuple[int, ...]], Any]  # (generator, shape) -> Num
 
 
 class Parameter(Cell):
-    """A Tensor to train. `initialiser` draws it; `fresh` until loaded, assigned or trained."""
+    """A Tensor to train, which `initialiser` can draw again; `drawn_at` is when it did so last."""
 
-    __slots__ = ("_gradient", "fresh", "initialiser")
+    __slots__ = ("_gradient", "drawn_at", "initialiser")
 
     def __init__(self, data: Any, requires_grad: bool = True, initialiser: Initialiser | None = None) -> None:
         array = data.data if isinstance(data, Tensor) else data
         if not is_array(array):
             raise DTypeError(f"Parameter: expected a tensor or an array, got {type(data).__name__}. Use nb.tensor(...).")
         super().__init__(backend_of(array).copy(array))
-        self.initialiser, self.fresh = initialiser, initialiser is not None
+        self.initialiser, self.drawn_at = initialiser, -1 if initialiser is None else 0
         self.requires_grad_(requires_grad)
 
     @classmethod
@@ -185,7 +190,7 @@ class Parameter(Cell):
         return cls(find_device(device).put(host), initialiser=initialiser)
 
     @property
-    def _grad(self) -> Any:  # type: ignore[override]
+    def _grad(self) -> Any:
         r = recorder.get()
         return self._gradient if r is None else r.read_grad(self)
 
@@ -198,31 +203,43 @@ class Parameter(Cell):
             r.write_grad(self, value)
 
     @property
-    def gradient(self) -> Array | None:
-        """The gradient as an array, for optimizers."""
-        g = self._grad
-        return g.data if isinstance(g, Tensor) else g
+    def fresh(self) -> bool:
+        """As it was drawn: never loaded, assigned or trained."""
+        return self.written == self.drawn_at
 
     def accumulate(self, dx: Array, shared: bool) -> None:
         """Add to the gradient. For the tape."""
         if recorder.get() is None and self._gradient is None:
-            self._gradient = owned(dx, shared)
+            backend = backend_of(dx)
+            self._gradient = backend.copy(dx) if shared else backend.own(dx)
         else:
             super().accumulate(dx, shared)
-
-    def assign(self, value: Any) -> None:
-        """Take over these values in place. ShapeError if they do not fit; the dtype and the device stay."""
-        super().assign(value)
-        self.fresh = False
 
     def draw(self, generator: Any) -> None:
         """Draw the values again, from NumPy's `generator`; afterwards the parameter counts as fresh."""
         if self.initialiser is not None:
             self.assign(self.device.put(self.initialiser(generator, self.shape).astype(self.dtype)))
-            self.fresh = True
+            self.drawn_at = self.written
 
     def _state(self) -> dict[str, Any]:
-        return {**super()._state(), "initialiser": self.initialiser, "fresh": self.fresh}
+        return {**super()._state(), "initialiser": self.initialiser, "drawn_at": 0 if self.fresh else -1}
+
+
+def gradients_of(parameters: Iterable[Parameter]) -> list[Array | None]:
+    """Their gradients as arrays, None where there is none. For optimizers."""
+    r = recorder.get()
+    gradients = [p._gradient for p in parameters] if r is None else [r.read_grad(p) for p in parameters]
+    return [g.data if g.__class__ in TENSORS else g for g in gradients]
+
+
+def clear_gradients(parameters: Iterable[Parameter]) -> None:
+    """Forget their gradients."""
+    r = recorder.get()
+    for p in parameters:
+        if r is None:
+            p._gradient = None
+        else:
+            r.write_grad(p, None)
 
 
 def _restored(kind: type[Cell], array: Array, state: dict[str, Any]) -> Cell:

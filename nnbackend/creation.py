@@ -7,7 +7,8 @@ from typing import Any
 
 from .backend import CPU, DTYPES, INTEGRAL, NUMPY, DeviceLike, HostArray, backend_of, device_of, is_array, to_host
 from .backend import device as find_device
-from .errors import DataError, DTypeError
+from .errors import DataError, DTypeError, GraphError
+from .grad_mode import recording
 from .tensor import Tensor
 
 _host = NUMPY.xp
@@ -19,10 +20,9 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
     Python floats become float32, integers int64, as in PyTorch; arrays keep their dtype and, unless `device` says
     otherwise, their device. DTypeError for what is not a number, DataError for ragged lists.
     """
-    if is_array(data) and not isinstance(data, _host.ma.MaskedArray):
-        raw = data.data if isinstance(data, Tensor) else data
-        backend = backend_of(raw)
-        t = Tensor(backend.copy(raw)) if backend is not NUMPY else Tensor(CPU.put(_checked(raw)))
+    if is_array(data):
+        raw = data.data if isinstance(data, Tensor) else _checked(data)
+        t = Tensor(CPU.put(raw) if backend_of(raw) is NUMPY else backend_of(raw).copy(raw))
         if device is not None or dtype is not None:
             t = t.to(find_device(t.device if device is None else device), dtype)
     else:
@@ -37,56 +37,81 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
 
 
 def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool | None = None) -> Tensor:
-    """A Tensor that shares the memory of `data` where it can; a Tensor itself comes back as it is, with its history."""
+    """A Tensor that shares the memory of `data` where it can; a Tensor itself comes back as it is, with its history.
+
+    ValueError with `copy=False` where it cannot. GraphError for a list of Tensors with history, which would be lost.
+    """
     if isinstance(data, Tensor):
-        t = data if device is None else data.to(find_device(device))
-        t = t if dtype is None else t.astype(dtype)
-        return t.clone() if copy and t is data else t
-    if not is_array(data) or copy:
+        t = data
+    elif is_array(data) and getattr(_checked(data).dtype, "isnative", True):
+        t = Tensor(data)
+    elif recording.get() and _has_history(data):
+        raise GraphError("asarray: expected numbers, got a list of tensors with history. Use nb.stack([...]).")
+    elif copy is False:
+        raise ValueError(f"asarray: expected an array for copy=False, got {type(data).__name__}.")
+    else:
         return tensor(data, dtype, device)
-    t = Tensor(data)
-    return t if device is None and dtype is None else t.to(find_device(t.device if device is None else device), dtype)
+    y = t if device is None else t.to(find_device(device))
+    y = y if dtype is None else y.astype(dtype)
+    if copy is False and y is not t:
+        raise ValueError(f"asarray: expected dtype {t.dtype} on {t.device} for copy=False, got {y.dtype} on {y.device}.")
+    return y.clone() if copy and y is t else y
 
 
 def _from_python(data: Any) -> HostArray:
-    """Numbers and nested lists, possibly with arrays inside."""
-    plain = _without_arrays(data)
+    """Numbers and nested lists, possibly with arrays inside, whose widest dtype wins. Python floats are float32."""
+    dtypes: set[Any] = set()
+    plain = _without_arrays(data, dtypes)
     try:
         host = _host.array(plain)
     except ValueError as error:
         raise _ragged(plain, error) from error
-    if _python_only(data) and host.dtype.kind == "f":
-        host = host.astype(_host.float32)
-    return _checked(host)
+    if host.dtype.kind == "f" and isinstance(data, list | tuple | float):
+        host = host.astype(_host.result_type(*dtypes or {_host.float32}))
+    checked: HostArray = _checked(host)
+    return checked
 
 
-def _checked(host: Any) -> HostArray:
-    """Booleans and numbers only; a mask, an index or a unit is never dropped unnoticed."""
-    kind = type(host)
-    if kind not in (_host.ndarray, _host.memmap) and not isinstance(host, _host.generic):
-        raise DTypeError(f"tensor: expected a plain array, got {kind.__module__}.{kind.__name__}. Convert it with np.asarray.")
-    host = _host.asarray(host)
+def _checked(data: Any) -> Any:
+    """An array of booleans or real numbers; a mask, an index or a unit is never dropped unnoticed."""
+    if not isinstance(data, _host.ndarray | _host.generic):
+        backend_of(data).canonical(data.dtype)
+        return data
+    kind = type(data)
+    if kind not in (_host.ndarray, _host.memmap) and not isinstance(data, _host.generic):
+        raise DTypeError(f"tensor: expected a plain array, got {kind.__module__}.{kind.__name__}. Convert it with np.array.")
+    host = _host.asarray(data)
     if host.dtype.newbyteorder("=") not in DTYPES.values():
         cell = next((f" (first cell that is no number: {v!r})" for v in host.flat if not isinstance(v, int | float)), "")
         raise DTypeError(f"tensor: expected booleans or real numbers, got dtype {host.dtype}{cell}.")
+    return data
+
+
+def _without_arrays(data: Any, dtypes: set[Any]) -> Any:
+    """Nested lists with plain arrays inside; `dtypes` collects the floating ones of arrays."""
+    if isinstance(data, list | tuple):
+        return [_without_arrays(item, dtypes) for item in data]
+    if not is_array(data):
+        return data
+    host = to_host(_checked(data.data if isinstance(data, Tensor) else data))
+    if host.dtype.kind == "f":
+        dtypes.add(host.dtype)
     return host
 
 
-def _without_arrays(data: Any) -> Any:
-    if isinstance(data, list | tuple):
-        return [_without_arrays(item) for item in data]
-    return to_host(data.data if isinstance(data, Tensor) else data) if is_array(data) else data
-
-
-def _python_only(data: Any) -> bool:
-    return all(map(_python_only, data)) if isinstance(data, list | tuple) else isinstance(data, int | float) and not is_array(data)
+def _has_history(data: Any) -> bool:
+    return any(map(_has_history, data)) if isinstance(data, list | tuple) else isinstance(data, Tensor) and data.requires_grad
 
 
 def _ragged(data: Any, error: ValueError) -> DataError:
-    if isinstance(data, list) and all(isinstance(row, list) for row in data):
-        for i, row in enumerate(data):
-            if len(row) != len(data[0]):
-                return DataError(f"tensor: expected rows of length {len(data[0])}, got {len(row)} in row {i}.", row=i)
+    """The first row whose length differs from that of the rows before it, at the first depth where one does."""
+    level = list(enumerate(data)) if isinstance(data, list) else []
+    while level:
+        lengths = [f"length {len(p)}" if isinstance(p, list) or _host.ndim(p) else "a number" for _, p in level]
+        for (row, _), got in zip(level, lengths, strict=True):
+            if got != lengths[0]:
+                return DataError(f"tensor: expected rows of {lengths[0]}, got {got} in row {row}.", row=row)
+        level = [(row, part) for row, parts in level if lengths[0] != "a number" for part in parts]
     return DataError(f"tensor: expected nested lists of one shape ({error}).")
 
 
@@ -116,7 +141,7 @@ def empty(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceL
 
 def full(shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
     """All `fill_value`."""
-    value = fill_value.item() if is_array(fill_value) else fill_value
+    value = asarray(fill_value).item() if is_array(fill_value) else fill_value
     return _make("full", shape, value, dtype=dtype or _dtype_of(value), device=device)
 
 
@@ -144,28 +169,28 @@ def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = "flo
     return _make("eye", n_rows, n_cols, k=k, dtype=dtype, device=device)
 
 
-def _like(make: Any, x: Any, *args: Any, dtype: Any, device: DeviceLike) -> Tensor:
-    x = asarray(x)
-    made: Tensor = make(x.shape, *args, dtype=dtype or x.dtype, device=x.device if device is None else device)
-    return made
+def _like(make: Any, x: Any, *args: Any, dtype: Any, device: DeviceLike) -> Any:
+    t = asarray(x)
+    made = make(t.shape, *args, dtype=dtype or t.dtype, device=t.device if device is None else device)
+    return made if t is x or not is_array(x) else made.data
 
 
-def zeros_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+def zeros_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Any:
     """0 in the shape of `x`."""
     return _like(zeros, x, dtype=dtype, device=device)
 
 
-def ones_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+def ones_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Any:
     """1 in the shape of `x`."""
     return _like(ones, x, dtype=dtype, device=device)
 
 
-def empty_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+def empty_like(x: Any, *, dtype: Any = None, device: DeviceLike = None) -> Any:
     """Memory in the shape of `x`."""
     return _like(empty, x, dtype=dtype, device=device)
 
 
-def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
+def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: DeviceLike = None) -> Any:
     """`fill_value` in the shape of `x`."""
     return _like(full, x, fill_value, dtype=dtype, device=device)
 

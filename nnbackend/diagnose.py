@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from .backend import FLOATING, Array, backend_of, device_of, is_array
-from .errors import DeviceMismatchError, DTypeError, ShapeError
+from .backend import FLOATING, INTEGRAL, Array, backend_of, device_of, is_array
+from .errors import DeviceMismatchError, DTypeError, NNBackendError, ShapeError
+from .ops import elementwise, linear
 from .tape import TENSORS
 
+_ARITHMETIC = (elementwise.__name__, linear.__name__)  # whose arguments all have one dtype
+_BASIC = frozenset({int, slice, type(...), type(None), bool, list})  # keys that are no arrays
 
-def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any], like: Array) -> tuple[tuple[Any, ...], list[Any], Any]:
+
+def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[Any, ...], list[Any], Any]:
     """Arguments that meet other libraries' arrays, NumPy scalars or several dtypes: checked, scalars made Python numbers."""
-    args_, home, dtypes = list(args), device_of(like), {}
+    like = next(value for a, value in zip(args, raw, strict=True) if a.__class__ in TENSORS)
+    args_, home, arithmetic = list(args), device_of(like), op.__module__ in _ARITHMETIC
+    dtypes: dict[Any, int] = {}
+    integral: dict[Any, int] = {}
     for i, (a, value) in enumerate(zip(args, raw, strict=True)):
         if not is_array(value):
+            if arithmetic and isinstance(value, list | tuple):
+                raise DTypeError(f"{_name(op)}: expected an array or a number, got a list (argument {i + 1}). Use nb.asarray(...).")
             continue
         if a.__class__ not in TENSORS and not value.shape and hasattr(value, "item") and hasattr(value, "tobytes"):
             args_[i] = raw[i] = value.item()  # a NumPy scalar is a number: it never promotes
@@ -24,6 +33,10 @@ def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any], like: Array) -> t
         dtype = backend.canonical(value.dtype)
         if dtype in FLOATING:
             dtypes.setdefault(dtype, i)
+        elif arithmetic and dtype in INTEGRAL:
+            integral.setdefault(dtype, i)
+    if dtypes and integral:
+        dtypes |= integral
     if len(dtypes) > 1:
         (first, _), (second, i) = list(dtypes.items())[:2]
         raise DTypeError(f"{_name(op)}: expected {first}, got {second} (argument {i + 1}). Cast one with .astype(...).")
@@ -39,23 +52,62 @@ def check_result(op: Any, raw: list[Any], y: Any, dtype: Any) -> None:
             raise DTypeError(f"{_name(op)}: expected {dtype}, got {', '.join(others)} too. Cast with .astype({str(dtype)!r}).")
 
 
-def explained(op: Any, raw: list[Any], error: Exception) -> Exception:
-    """The array library's complaint in terms of devices, dtypes and shapes."""
+def explain(op: Any, raw: list[Any], error: Exception) -> None:
+    """Say the array library's complaint in terms of devices, dtypes and shapes, where that is what it is about."""
     arrays = [(i, v) for i, v in enumerate(raw) if is_array(v)]
-    name = _name(op)
-    if not arrays or str(error).startswith(f"{name}:"):
-        return error
-    home = device_of(arrays[0][1])
+    if isinstance(error, NNBackendError) or not arrays:
+        return
+    name, home = _name(op), device_of(arrays[0][1])
     for i, v in arrays:
         if device_of(v) != home:
-            return _mismatch(op, home, device_of(v), i)
-    shapes = " and ".join(str(tuple(v.shape)) for _, v in arrays)
+            raise _mismatch(op, home, device_of(v), i) from error
+    shapes = [tuple(v.shape) for _, v in arrays]
+    got = " and ".join(map(str, shapes))
+    if isinstance(error, ValueError) and ("out of bounds" in str(error) or "duplicate" in str(error)):
+        n = len(shapes[0])
+        axes = f"distinct axes in {-n}..{n - 1}" if n else "no axis"
+        raise ShapeError(f"{name}: expected {axes} for shape {got} ({error})") from error
     if isinstance(error, ValueError):
-        return ShapeError(f"{name}: expected shapes that fit together, got {shapes} ({error})")
+        where = _clash(shapes) if "could not be broadcast together with shapes" in str(error) else ""
+        raise ShapeError(f"{name}: expected shapes that fit together, got {got}{where} ({error})") from error
     if isinstance(error, TypeError) and len({str(v.dtype) for _, v in arrays}) > 1:
         dtypes = " and ".join(str(backend_of(v).canonical(v.dtype)) for _, v in arrays)
-        return DTypeError(f"{name}: expected one dtype, got {dtypes}. Cast with .astype(...). ({error})")
-    return error
+        raise DTypeError(f"{name}: expected one dtype, got {dtypes}. Cast with .astype(...). ({error})") from error
+
+
+def _clash(shapes: list[tuple[int, ...]]) -> str:
+    """The last axis whose lengths do not broadcast, counted from the end, where shapes are aligned."""
+    for k in range(1, max(map(len, shapes)) + 1):
+        lengths = list(dict.fromkeys(s[-k] for s in shapes if len(s) >= k and s[-k] != 1))
+        if len(lengths) > 1:
+            return f": axis {-k} has length {lengths[0]} in one and {lengths[1]} in another."
+    return ""
+
+
+def raw_key(key: Any, like: Array) -> Any:
+    """An index into `like` without Tensors in it. DeviceMismatchError if a part of it lives elsewhere."""
+    if key.__class__ in _BASIC:
+        return key
+    if isinstance(key, tuple):
+        return tuple([raw_key(part, like) for part in key])
+    if not is_array(key):
+        return key
+    home = device_of(like)
+    if device_of(key) != home:
+        raise DeviceMismatchError(f'index: expected {home}, got {device_of(key)}. Move it with .to("{home}").')
+    return key.data if key.__class__ in TENSORS else key
+
+
+def check_same_kind(place: str, t: Any, value: Any) -> None:
+    """A gradient is like its Tensor."""
+    if not is_array(value):
+        raise DTypeError(f"{place}: expected a tensor or an array, got {type(value).__name__}. Use nb.tensor(...).")
+    if device_of(value) != t.device:
+        raise DeviceMismatchError(f"{place}: expected {t.device}, got {device_of(value)}. Move it with .to(...).")
+    if tuple(value.shape) != t.shape:
+        raise ShapeError(f"{place}: expected shape {t.shape}, got {tuple(value.shape)}")
+    if backend_of(value).canonical(value.dtype) != t.dtype:
+        raise DTypeError(f"{place}: expected {t.dtype}, got {value.dtype}. Use .astype(...).")
 
 
 def _mismatch(op: Any, home: Any, other: Any, i: int) -> DeviceMismatchError:

@@ -1,4 +1,4 @@
-"""Functions by PyTorch's names: activations, losses, linear, dropout. `from nnbackend import functional as F`
+"""Functions by PyTorch's names: activations, losses, linear, dropout. `from nnbackend import functional as F`.
 
 Any Tensor in, Tensor out; all plain arrays in, plain array out. Losses average and check what they are given:
 shapes must be equal, labels within the classes.
@@ -7,12 +7,14 @@ shapes must be equal, labels within the classes.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from .array import one_hot, reshape, tanh
 from .backend import CPU, FLOATING, INTEGRAL, SYNC, backend_of, device_of, to_host
-from .errors import DataError, LabelError, ShapeError
-from .ops import activation, linear as _linear, loss
+from .errors import DataError, DTypeError, LabelError, ShapeError
+from .ops import activation, loss
+from .ops import linear as _linear
 from .random import fresh_key, uniform_like
 from .tensor import Tensor, lift
 
@@ -41,7 +43,12 @@ def log_softmax(x: Any, dim: int = -1) -> Any:
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """The axes from `start_dim` to `end_dim` as one."""
-    from_, to = start_dim % len(x.shape), end_dim % len(x.shape) + 1
+    ndim = max(1, len(x.shape))
+    if not (-ndim <= start_dim < ndim and -ndim <= end_dim < ndim and start_dim % ndim <= end_dim % ndim):
+        raise ShapeError(
+            f"flatten: expected axes from {-ndim} to {ndim - 1} in order, got {start_dim} to {end_dim} of {x.shape}"
+        )
+    from_, to = start_dim % ndim, end_dim % ndim + 1
     return reshape(x, (*x.shape[:from_], math.prod(x.shape[from_:to]), *x.shape[to:]))
 
 
@@ -49,9 +56,13 @@ def dropout(
     x: Any, p: float = 0.5, training: bool = True, *, key: int | None = None, site: int = 0, step: Any = 0
 ) -> Any:
     """0 with probability p, the rest scaled by 1 / (1 - p). (key, site, step) is the address of the random numbers."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout: expected a probability from 0 to 1, got {p}.")
     if not training or not p:
         return x
     data = x.data if isinstance(x, Tensor) else x
+    if backend_of(data).canonical(data.dtype) not in FLOATING:
+        raise DTypeError(f"dropout: expected a floating dtype, got {x.dtype}. Cast with .astype('float32').")
     keep = uniform_like(data, fresh_key() if key is None else key, site, step) >= p
     return _dropout(x, keep, p=p)
 
@@ -61,7 +72,8 @@ def dropout(
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean", allow_broadcast: bool = False) -> Any:
     """Mean squared error. ShapeError unless the shapes are equal or `allow_broadcast`."""
-    if input.shape != target.shape or reduction != "mean":
+    shape = input.shape
+    if shape != target.shape or reduction != "mean" or 0 in shape:
         _check(input, target, reduction, "mse_loss", allow_broadcast)
     return _mse(input, target, reduction=reduction)
 
@@ -72,7 +84,9 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean", allow_broadcast: b
     return _l1(input, target, reduction=reduction)
 
 
-def huber_loss(input: Any, target: Any, delta: float = 1.0, reduction: str = "mean", allow_broadcast: bool = False) -> Any:
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, allow_broadcast: bool = False
+) -> Any:
     """Squared error / 2 up to `delta`, a straight line beyond."""
     if not delta > 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}.")
@@ -81,21 +95,17 @@ def huber_loss(input: Any, target: Any, delta: float = 1.0, reduction: str = "me
 
 
 def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """Cross-entropy of sigmoid(input) with targets in [0, 1], finite for any input."""
+    """Cross-entropy of sigmoid(input) with targets in [0, 1] (checked on the CPU), finite for any input."""
     _check(input, target, reduction, "binary_cross_entropy_with_logits")
+    _check_range(target, "binary_cross_entropy_with_logits", "target")
     return _bce_logits(input, target, reduction=reduction)
 
 
 def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """Cross-entropy of probabilities with targets in [0, 1]; ValueError for probabilities outside (checked on the CPU)."""
+    """Cross-entropy of probabilities with targets in [0, 1]; ValueError for others (checked on the CPU)."""
     _check(input, target, reduction, "binary_cross_entropy")
-    for name, x in (("input", input), ("target", target)):
-        values = _readable(x)
-        if values is not None and values.size and not (values.min() >= 0 and values.max() <= 1):
-            hint = " For logits use binary_cross_entropy_with_logits." if name == "input" else ""
-            raise ValueError(
-                f"binary_cross_entropy: expected {name} in [0, 1], got {values.min():.4g} to {values.max():.4g}.{hint}"
-            )
+    _check_range(input, "binary_cross_entropy", "input", " For logits use binary_cross_entropy_with_logits.")
+    _check_range(target, "binary_cross_entropy", "target")
     return _bce(input, target, reduction=reduction)
 
 
@@ -104,6 +114,14 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
 
     LabelError for indices outside 0..c-1; on a GPU they are checked when they come from host data.
     """
+    if (
+        isinstance(input, Tensor)
+        and input.node is not None
+        and input.node[1] in (activation.softmax, activation.sigmoid)
+    ):
+        warnings.warn(
+            "cross_entropy: expected logits, got probabilities. Leave out the softmax before it.", stacklevel=2
+        )
     _check_classes(input, target, reduction, "cross_entropy", probabilities=True)
     return _cross_entropy(input, target, reduction=reduction)
 
@@ -116,11 +134,15 @@ def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 def _check(input: Any, target: Any, reduction: str, name: str, allow_broadcast: bool = False) -> None:
     have, want = tuple(input.shape), tuple(target.shape)
+    if len(have) > 1 and have[:1] + have[2:] == want and backend_of(target).canonical(target.dtype) in INTEGRAL:
+        raise LabelError(
+            f"{name}: expected targets of shape {have}, got class indices {want}. Use one_hot(target, {have[1]})."
+        )
     if have != want and not allow_broadcast:
-        one_more = len(have) == len(want) + 1 and have == (*want, 1) or len(want) == len(have) + 1 and want == (*have, 1)
+        one_more = have == (*want, 1) or want == (*have, 1)
         fix = f"Reshape one: target.reshape({have})." if one_more else "Pass allow_broadcast=True if that is meant."
         raise ShapeError(f"{name}: expected input and target of one shape, got {have} and {want}. {fix}")
-    _check_reduction(have, reduction, name)
+    _check_reduction(have if 0 in have else want, reduction, name)
 
 
 def _check_reduction(shape: tuple[int, ...], reduction: str, name: str) -> None:
@@ -146,25 +168,37 @@ def _check_classes(input: Any, target: Any, reduction: str, name: str, probabili
             )
         return
     if tuple(target.shape) == shape and shape[1] > 1:
-        raise LabelError(f"{name}: expected class indices, got integers of shape {shape}: one-hot? Use target.argmax(axis=1).")
+        raise LabelError(
+            f"{name}: expected class indices, got integers of shape {shape}: one-hot? Use target.argmax(1)."
+        )
     if kind not in INTEGRAL or tuple(target.shape) != (shape[0], *shape[2:]):
-        raise ShapeError(f"{name}: expected classes of shape {(shape[0], *shape[2:])}, got {kind} {tuple(target.shape)}")
+        raise ShapeError(
+            f"{name}: expected classes of shape {(shape[0], *shape[2:])}, got {kind} {tuple(target.shape)}"
+        )
     bounds = getattr(target, "bounds", None)
     if bounds is None and (device_of(raw) == CPU or SYNC):
         host = to_host(raw)
         bounds = (int(host.min()), int(host.max())) if host.size else (0, 0)
     if bounds is not None and not (bounds[0] >= 0 and bounds[1] < classes):
-        raise _label_error(to_host(raw), classes, name)
+        raise _label_error(to_host(raw), bounds, classes, name)
 
 
-def _label_error(labels: Any, classes: int, name: str) -> LabelError:
+def _label_error(labels: Any, bounds: tuple[int, int], classes: int, name: str) -> LabelError:
     bad = ((labels < 0) | (labels >= classes)).reshape(-1)
-    first = int(bad.argmax())
-    one_based = " Labels look 1-based: subtract 1." if labels.min() == 1 and labels.max() == classes else ""
-    return LabelError(
-        f"{name}: expected labels in 0..{classes - 1} ({classes} classes), got {int(bad.sum())} of {bad.size} outside "
-        f"(first: row {first} = {int(labels.reshape(-1)[first])}).{one_based}"
-    )
+    if bad.any():
+        first = int(bad.argmax())
+        row, value = first // (bad.size // len(labels)), int(labels.reshape(-1)[first])
+        found = f"{int(bad.sum())} of {bad.size} labels outside 0..{classes - 1} (first: row {row} = {value})"
+    else:
+        found = f"a batch of data with labels from {bounds[0]} to {bounds[1]}"
+    hint = " The labels look 1-based: subtract 1." if bounds == (1, classes) else ""
+    return LabelError(f"{name}: expected labels of {classes} classes, got {found}.{hint}")
+
+
+def _check_range(x: Any, name: str, what: str, hint: str = "") -> None:
+    values = _readable(x)
+    if values is not None and values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"{name}: expected {what} in [0, 1], got {values.min():.4g} to {values.max():.4g}.{hint}")
 
 
 def _readable(x: Any) -> Any:
@@ -175,6 +209,6 @@ def _readable(x: Any) -> Any:
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "flatten", "gelu",
-    "huber_loss", "l1_loss", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "one_hot", "relu",
-    "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "huber_loss", "l1_loss", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "one_hot",
+    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip

@@ -5,26 +5,27 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 recording: ContextVar[bool] = ContextVar("nnbackend.grad_mode", default=True)
+_outer: ContextVar[tuple[bool, ...]] = ContextVar("nnbackend.outer_grad_modes", default=())
 
 
 class _GradMode:
-    """A context manager and decorator; one object may be entered many times, one inside the other."""
+    """A context manager and decorator; one object may be entered many times, by many threads, one inside the other."""
 
     mode = True
 
-    def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
-
     def __enter__(self) -> None:
-        self._tokens.append(recording.set(self.mode))
+        _outer.set((*_outer.get(), recording.get()))
+        recording.set(self.mode)
 
     def __exit__(self, *error: object) -> None:
-        recording.reset(self._tokens.pop())
+        outer = _outer.get()
+        _outer.set(outer[:-1])
+        recording.set(outer[-1])
 
     def __call__(self, fn: F) -> F:
         """Also for generators and coroutines: the mode holds while they run and never while they wait for a caller."""
@@ -41,13 +42,23 @@ class _GradMode:
             @functools.wraps(fn)
             async def wrapper(*args: Any, **kw: Any) -> Any:
                 items = fn(*args, **kw)
-                while True:
-                    with kind():
+                act, value = items.asend, None
+                try:
+                    while True:
+                        with kind():
+                            item = await act(value)
                         try:
-                            item = await anext(items)
-                        except StopAsyncIteration:
-                            return
-                    yield item
+                            act, value = items.asend, (yield item)
+                        except GeneratorExit:
+                            with kind():
+                                await items.aclose()
+                            raise
+                        except BaseException as error:
+                            act, value = items.athrow, error
+                except StopAsyncIteration:
+                    return
+                finally:
+                    del value  # an error here would hold this frame, and this frame the error
 
         elif inspect.iscoroutinefunction(fn):
 
@@ -69,19 +80,23 @@ class _GradMode:
 def _stepped(kind: type[_GradMode], generator: Any) -> Any:
     """Run a generator in a mode that its caller does not see."""
     act, value = generator.send, None
-    while True:
-        try:
-            with kind():
-                item = act(value)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            act, value = generator.send, (yield item)
-        except GeneratorExit:
-            generator.close()
-            raise
-        except BaseException as error:
-            act, value = generator.throw, error
+    try:
+        while True:
+            try:
+                with kind():
+                    item = act(value)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                act, value = generator.send, (yield item)
+            except GeneratorExit:
+                with kind():
+                    generator.close()
+                raise
+            except BaseException as error:
+                act, value = generator.throw, error
+    finally:
+        del value  # an error here would hold this frame, and this frame the error
 
 
 class no_grad(_GradMode):

@@ -31,6 +31,9 @@ class Interop:
         """Nested lists of Python numbers."""
         return to_host(self.data).tolist()
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
     def __float__(self) -> float:
         return float(self.item())
 
@@ -51,7 +54,10 @@ class Interop:
         return self.numpy().__array__(dtype, copy=copy)
 
     def __dlpack__(self, **kw: Any) -> Any:
-        return self.data.__dlpack__(**kw)
+        return self._memory().__dlpack__(**kw)
 
     def __dlpack_device__(self) -> Any:
-        return self.data.__dlpack_device__()
+        return self._memory().__dlpack_device__()
+
+    def _memory(self) -> Array:
+        return self.data if hasattr(self.data, "__dlpack__") else to_host(self.data)  # NumPy's scalars have none

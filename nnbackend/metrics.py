@@ -36,9 +36,9 @@ def confusion_matrix(output: Any, target: Any, classes: int | None = None, thres
     found, wanted = classes_of(output, threshold), classes_of(target)
     if found.shape != wanted.shape:
         raise ShapeError(f"confusion_matrix: expected one target a row, got {found.shape} and {wanted.shape}")
-    shape = getattr(output, "shape", ())
+    shape = asarray(output).shape
     highest = int(max(found.max().item(), wanted.max().item()))
-    n = classes or max(shape[1] if len(shape) > 1 and shape[1] > 1 else 2, highest + 1)
+    n = classes or max(shape[1] if len(shape) > 1 else 2, highest + 1, 2)
     if highest >= n:
         raise LabelError(f"confusion_matrix: expected labels in 0..{n - 1} ({n} classes), got {highest}.")
     counts = scatter_add(ones(found.size, dtype="float64", device=found.device), wanted * n + found, n * n)

@@ -4,7 +4,8 @@ Every draw has an address instead of a place in a queue: `(key, site, step, rank
 site from the layer's path, the step from how often it was asked. So adding a layer shifts no other layer's numbers, a
 replay needs no stored masks, and a CPU and a GPU agree. By definition the numbers at an address are
 
-    np.random.Generator(np.random.Philox(key=key, counter=[0, site, step, rank])).random(shape, dtype)
+    counter = np.array([0, site, step, rank], np.uint64)
+    np.random.Generator(np.random.Philox(key=key, counter=counter)).random(shape, dtype)
 
 and a version in plain array operations gives the same bits in every other library (Salmon et al., "Parallel random
 numbers: as easy as 1, 2, 3", 2011). Initial weights and shuffles are drawn on the host and uploaded.
@@ -48,7 +49,8 @@ def site_of(path: str) -> int:
 
 def generator(key: int, site: int = 0, step: int = 0, rank: int = 0) -> np.random.Generator:
     """NumPy's generator at an address, for draws on the host."""
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, site, step, rank]))
+    counter = np.array([0, site, step, rank], dtype=np.uint64)  # NumPy would read a list of such numbers as floats
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def permutation(n: int, key: int, site: int = 0, step: int = 0) -> np.ndarray[Any, Any]:
@@ -74,7 +76,8 @@ def uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Arr
 
 def _numpy_uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Array:
     dtype = np.float64 if x.dtype == np.float64 else np.float32
-    return generator(key, site, step, rank).random(x.shape, dtype).astype(x.dtype, copy=False)
+    drawn: Array = generator(key, site, step, rank).random(x.shape, dtype)
+    return drawn.astype(x.dtype, copy=False)
 
 
 def bernoulli_like(x: Array, p: float, key: int, site: int, step: int, rank: int = 0) -> Array:

@@ -8,17 +8,22 @@ over plain arrays. Tensors die as soon as nobody holds them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
 from .backend import Array, backend_of
 from .errors import GraphError, InplaceError
+from .grad_mode import enable_grad
 from .ops.core import joint
+from .ops.index import setitem
 
 Node: TypeAlias = tuple[int, Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]
 
 clock = itertools.count(1).__next__  # one count for the whole process: nodes and writes are ordered by it
-TENSORS: set[type] = set()  # Tensor and its subclasses
+TENSORS: set[Any] = set()  # Tensor and its subclasses
+adding = threading.RLock()  # held while a leaf's gradient grows: leaves may be shared by threads
 
 
 def freed(*args: Any, **kw: Any) -> Any:
@@ -34,6 +39,18 @@ def part_of(whole: Any, i: int) -> Any:
     return whole[i], (lambda dy: {i: dy}, None)
 
 
+def cut(old: Any) -> Node:
+    """The node of a Tensor that has new contents without history. Graphs that used it before still find the `old` one."""
+    return clock(), part_of, (old,), {}, (None,)
+
+
+def maker(t: Any) -> str:
+    """The name of the op that made `t`, as far as that is known."""
+    if t.node is None or t.node is FREED:
+        return ""
+    return maker(t.node[2][0]) if t.node[1] is part_of else str(t.node[1].__name__)
+
+
 def as_of(t: Any, made: int) -> Any:
     """The Tensor that `t` was at a time: `t[key] = x` gives `t` a newer node, whose first argument is the old `t`."""
     while t.node is not None and t.node[0] > made:
@@ -41,49 +58,21 @@ def as_of(t: Any, made: int) -> Any:
     return t
 
 
-def history(root: Any, wrt: dict[int, Any] | None = None) -> list[tuple[Any, Node, list[tuple[int, Any]]]]:
-    """What a backward pass from `root` visits, newest first: Tensor, node, and the parents that want a gradient.
-
-    With `wrt` (Tensors by id) the walk ends there, and what does not lead to one of them is left out.
-    """
-    found, seen, stack = [], {id(root)}, [root]
-    while stack:
-        t = stack.pop()
-        node = t.node
-        if node is None or (wrt is not None and id(t) in wrt):
-            continue
-        if node is FREED:
-            freed()
-        made, links = node[0], []
-        for i, p in enumerate(node[2]):
-            if p.__class__ in TENSORS:
-                if p.written > made:
+def parents(node: Node) -> list[tuple[int, Any]]:
+    """The arguments of a node that want a gradient, with their places. InplaceError if one has changed since."""
+    made, links = node[0], []
+    for i, p in enumerate(node[2]):
+        if p.__class__ in TENSORS:
+            if p.node is None:
+                if p.written > made and (p.requires_grad or p.is_cell):  # else the array that was used is intact
                     _changed(p, made)
-                if p.node is not None and p.node[0] > made:
-                    p = as_of(p, made)
-                if p.requires_grad:
-                    links.append((i, p))
-                    if id(p) not in seen:
-                        seen.add(id(p))
-                        stack.append(p)
-        found.append((t, node, links))
-    if len(found) > 1:
-        found.sort(key=_made, reverse=True)
-    return found if wrt is None else _leading_to(found, wrt)
-
-
-def _made(visit: tuple[Any, Node, Any]) -> int:
-    return visit[1][0]
-
-
-def _leading_to(found: list[Any], wrt: dict[int, Any]) -> list[Any]:
-    useful, kept = set(wrt), []
-    for t, node, links in reversed(found):
-        links = [(i, p) for i, p in links if id(p) in useful]
-        if links:
-            useful.add(id(t))
-            kept.append((t, node, links))
-    return kept[::-1]
+            elif p.node[0] > made:
+                p = as_of(p, made)
+            elif p.node is FREED and p.requires_grad:
+                freed()
+            if p.requires_grad:
+                links.append((i, p))
+    return links
 
 
 def _changed(p: Any, made: int) -> None:
@@ -95,22 +84,42 @@ def _changed(p: Any, made: int) -> None:
 
 
 def backward(root: Any, seed: Array, retain_graph: bool) -> None:
-    """Add the gradients of `root` to `.grad` of the leaves it depends on; plain arrays all the way."""
+    """Add the gradients of `root` to `.grad` of the leaves it depends on; plain arrays all the way.
+
+    Nodes come newest first. The leaves get theirs at the end: an error on the way leaves them as they were.
+    """
+    if root.node is FREED:
+        freed()
     pending: dict[int, Any] = {id(root): seed}
-    visits = history(root)
-    for t, node, links in visits:
-        dy = pending.pop(id(t), None)
-        if dy is None:
-            continue
-        if not retain_graph:
-            t.node = FREED
-        for p, dx in _pull(t, len(node[2]), node[4], links, dy):
+    deposits: dict[int, tuple[Any, Any, bool]] = {}
+    newest, reset = [(-root.node[0], root)], []
+    while newest:
+        t = heappop(newest)[1]
+        dy, node = pending.pop(id(t)), t.node
+        links, pulls = parents(node), node[4]
+        if dy.__class__ is dict or pulls.__class__ is joint:
+            pulls, dy = _split(t, node, pulls, links, dy)
+        for i, p in links:
+            pull = pulls[i]
+            if pull is None or (dx := pull(dy)) is None:
+                continue
             if p.node is None:
-                p.accumulate(dx, dx is dy)
+                kept = deposits.get(id(p))
+                deposits[id(p)] = (p, dx, dx is dy) if kept is None else (p, kept[1] + dx, False)
             elif id(p) in pending:
                 pending[id(p)] = _total(pending[id(p)], dx)
             else:
                 pending[id(p)] = dx
+                heappush(newest, (-p.node[0], p))
+        if node[1] is setitem:
+            reset.append(t)  # older nodes that used `t` have yet to find its older self
+        elif not retain_graph:
+            t.node = FREED
+    for t in () if retain_graph else reset:
+        t.node = FREED
+    with adding:
+        for p, dx, shared in deposits.values():
+            p.accumulate(dx, shared)
 
 
 def gradients(root: Any, seed: Any, wrt: Sequence[Any], wrap: Callable[[Any], Any] | None) -> list[Any]:
@@ -119,55 +128,79 @@ def gradients(root: Any, seed: Any, wrt: Sequence[Any], wrap: Callable[[Any], An
     `wrap` makes a Tensor of an array: with it the pass is recorded too, so that its results have gradients again.
     For that each op is called once more, on Tensors: the same text, the same way back.
     """
-    wanted = {id(w): w for w in wrt}
     pending: dict[int, Any] = {id(root): seed}
-    for t, node, links in history(root, wanted):
-        dy = pending.pop(id(t), None)
-        if dy is None:
-            continue
-        for p, dx in _pull(t, len(node[2]), node[4] if wrap is None else _again(node, wrap), links, dy):
-            pending[id(p)] = _total(pending[id(p)], dx) if id(p) in pending else dx
+    with enable_grad():  # of use to Tensors only
+        for t, links in _leading_to(root, {id(w) for w in wrt}):
+            dy, node = pending.pop(id(t), None), t.node
+            if dy is None:
+                continue
+            pulls, dy = _split(t, node, node[4] if wrap is None else _again(node, wrap), links, dy)
+            for i, p in links:
+                pull = pulls[i]
+                if pull is not None and (dx := pull(dy)) is not None:
+                    pending[id(p)] = _total(pending[id(p)], dx) if id(p) in pending else dx
     return [pending.get(id(w)) for w in wrt]
 
 
 def leaves(root: Any, wrt: Sequence[Any]) -> list[Any]:
     """The leaves that a backward pass from `root` would reach besides `wrt`, where the walk ends."""
-    stop = {id(w): w for w in wrt}
-    visits, stack, seen = [], [root], {id(root)}
+    stop = {id(w) for w in wrt}
+    return [t for t, links in _walk(root, stop) if links is None and id(t) not in stop]
+
+
+def _leading_to(root: Any, wrt: set[int]) -> list[tuple[Any, list[tuple[int, Any]]]]:
+    """The Tensors between `root` and those of `wrt`, newest first, each with the parents on the way there."""
+    made = [(t, links) for t, links in _walk(root, wrt) if links is not None]
+    made.sort(key=lambda visit: visit[0].node[0])
+    useful, kept = set(wrt), []
+    for t, links in made:
+        links = [(i, p) for i, p in links if id(p) in useful]
+        if links:
+            useful.add(id(t))
+            kept.append((t, links))
+    return kept[::-1]
+
+
+def _walk(root: Any, stop: set[int]) -> Iterator[tuple[Any, list[tuple[int, Any]] | None]]:
+    """Every Tensor that `root` comes from, in any order, with its parents; None for leaves and for those to stop at."""
+    if root.node is FREED:
+        freed()
+    seen, stack = {id(root)}, [root]
     while stack:
         t = stack.pop()
-        if id(t) in stop:
-            continue
-        if t.node is None:
-            visits.append(t)
-            continue
-        for p in t.node[2]:
-            if p.__class__ in TENSORS and p.requires_grad and id(p) not in seen:
+        links = None if t.node is None or id(t) in stop else parents(t.node)
+        yield t, links
+        for _, p in links or ():
+            if id(p) not in seen:
                 seen.add(id(p))
-                stack.append(as_of(p, t.node[0]))
-    return visits
+                stack.append(p)
 
 
 def _again(node: Node, wrap: Callable[[Any], Any]) -> Any:
     made, op, args, kw, pulls = node
     if op is part_of:
         return pulls
-    tensors = [
-        as_of(a, made) if a.__class__ in TENSORS else wrap(a) if hasattr(a, "dtype") and hasattr(a, "shape") else a
-        for a in args
-    ]
+    tensors = []
+    for a in args:
+        if a.__class__ in TENSORS:
+            a = as_of(a, made)
+            if a.written > made:
+                _changed(a, made)
+        elif hasattr(a, "dtype") and hasattr(a, "shape"):
+            a = wrap(a)
+        tensors.append(a)
     return op(*tensors, **kw)[1]
 
 
-def _pull(t: Any, arity: int, pulls: Any, links: list[tuple[int, Any]], dy: Any) -> list[tuple[Any, Any]]:
-    """The gradients of the parents that want one and have one."""
-    if dy.__class__ is dict:  # an op with several results
+def _split(t: Any, node: Node, pulls: Any, links: list[tuple[int, Any]], dy: Any) -> tuple[Any, Any]:
+    """One pullback an argument, and the gradient they take, where an op has joint ones or several results."""
+    if dy.__class__ is dict:
         dy = tuple(dy.get(i) for i in range(len(t.data)))
     if pulls.__class__ is joint:
         wanted = dict(links)
-        dxs = pulls.fn(dy, tuple(i in wanted for i in range(arity)))
-        return [(p, dxs[i]) for i, p in links if dxs[i] is not None]
-    return [(p, pull(dy)) for i, p in links if (pull := pulls[i]) is not None]
+        dxs = pulls.fn(dy, tuple(i in wanted for i in range(len(node[2]))))
+        pulls = [lambda _, dx=dx: dx for dx in _apart(dxs)]
+    return pulls, dy
 
 
 def _total(a: Any, b: Any) -> Any:
@@ -177,12 +210,15 @@ def _total(a: Any, b: Any) -> Any:
     return a + b
 
 
+def _apart(dxs: tuple[Any, ...]) -> Iterator[Any]:
+    """One array returned for two arguments becomes two: leaves keep what they get."""
+    seen: set[int] = set()
+    for dx in dxs:
+        yield backend_of(dx).copy(dx) if id(dx) in seen else dx
+        if dx is not None:
+            seen.add(id(dx))
+
+
 def seed_of(root: Any) -> Array:
     """Where a backward pass starts: 1."""
     return backend_of(root.data).one(root.data)
-
-
-def owned(dx: Array, shared: bool) -> Array:
-    """A gradient that a leaf can keep: memory that nothing else holds."""
-    backend = backend_of(dx)
-    return backend.copy(dx) if shared else backend.own(dx)

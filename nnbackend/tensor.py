@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from . import tape
-from .backend import FLOATING, Array, Device, DeviceLike, HostArray, backend_of, device_of, is_array, namespace, shown, to_host
+from .backend import FLOATING, Array, Device, DeviceLike, HostArray, backend_of, device_of, namespace, shown, to_host
 from .backend import device as find_device
-from .diagnose import check_result, explained, harmonised
-from .errors import DeviceError, DeviceMismatchError, DTypeError, GraphError, NNBackendError, ShapeError
-from .grad_mode import recording
+from .diagnose import check_result, check_same_kind, explain, harmonised, raw_key
+from .errors import DTypeError, GraphError, ShapeError
+from .grad_mode import enable_grad, recording
 from .interop import Interop
 from .ops import elementwise, index, linear
 from .ops import shape as shapes
@@ -25,7 +25,7 @@ Key: TypeAlias = Any
 
 
 # Argument types that cannot hide an array of another library, dtype or device.
-PLAIN = frozenset({float, int, bool, str, tuple, list, type(None), slice, type(...), type})
+PLAIN = frozenset({float, int, bool, str, type(None), slice, type(...), type})
 
 
 def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., Any]:
@@ -37,49 +37,46 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
 
     @functools.wraps(op)
     def lifted(*args: Any, **kw: Any) -> Any:
-        raw, like, need, plain = [], None, False, True
+        raw, need, like, uneven = [], False, None, False
         for a in args:
-            kind = a.__class__
-            if kind in TENSORS:
-                value = a.data
+            if a.__class__ in TENSORS:
+                raw.append(value := a.data)
                 if like is None:
-                    like = value
-                elif value.dtype is not like.dtype:
-                    plain = False
+                    like = value.dtype
+                elif value.dtype is not like:
+                    uneven = True
                 if a.requires_grad:
                     need = True
-                raw.append(value)
             else:
                 raw.append(a)
-                if kind not in PLAIN:
-                    plain = False
+                if a.__class__ not in PLAIN:
+                    uneven = True
         if like is None:
             return op(*args, **kw)[0]
-        dtype = None
-        if not plain:
-            args, raw, dtype = harmonised(op, args, raw, like)
+        if uneven:
+            args, raw, like = harmonised(op, args, raw)
         try:
             y, pulls = op(*raw, **kw)
-        except NNBackendError:
+        except (ValueError, TypeError, RuntimeError) as error:
+            explain(op, raw, error)
             raise
-        except (ValueError, TypeError, RuntimeError, IndexError) as error:
-            raise explained(op, raw, error) from error
-        if dtype is not None:
-            check_result(op, raw, y, dtype)
-        if need and keeps_history():
-            node = (clock(), op, args, kw, pulls)
-            return Tensor(y, True, node) if y.__class__ is not tuple else _parts(y, node)
-        return Tensor(y) if y.__class__ is not tuple else tuple(Tensor(part) for part in y)
+        if uneven:
+            check_result(op, raw, y, like)
+        node = (clock(), op, args, kw, pulls) if need and keeps_history() else None
+        if y.__class__ is tuple:
+            return _parts(y, node)
+        return Tensor(y, node is not None, node)
 
     return lifted
 
 
-def _parts(y: tuple[Array, ...], node: tape.Node) -> tuple[Any, ...]:
+def _parts(y: tuple[Array, ...], node: tape.Node | None) -> tuple[Any, ...]:
     """Several results: Tensors that share one hidden Tensor, which stands for them all."""
+    if node is None:
+        return tuple(Tensor(part) for part in y)
     whole = Tensor(y, True, node)
-    made = clock()
     return tuple(
-        Tensor(part, True, (made, tape.part_of, (whole, i), {}, tape.part_of(y, i)[1])) for i, part in enumerate(y)
+        Tensor(part, True, (clock(), tape.part_of, (whole, i), {}, tape.part_of(y, i)[1])) for i, part in enumerate(y)
     )
 
 
@@ -97,23 +94,8 @@ def plain(fn: Callable[..., Array]) -> Callable[..., Any]:
     return lift(op, differentiable=False)
 
 
-def _raw_key(key: Key) -> Key:
-    """An index without Tensors in it."""
-    if isinstance(key, tuple):
-        return tuple(k.data if k.__class__ in TENSORS else k for k in key)
-    return key.data if key.__class__ in TENSORS else key
-
-
-def _check_same_kind(place: str, t: Any, value: Any) -> None:
-    """A gradient is like its Tensor."""
-    if not is_array(value):
-        raise DTypeError(f"{place}: expected a tensor or an array, got {type(value).__name__}. Use nb.tensor(...).")
-    if device_of(value) != t.device and str(value.device) != str(t.device):
-        raise DeviceMismatchError(f"{place}: expected {t.device}, got {value.device}. Move it with .to(...).")
-    if tuple(value.shape) != t.shape:
-        raise ShapeError(f"{place}: expected shape {t.shape}, got {tuple(value.shape)}")
-    if str(value.dtype).rpartition(".")[2] != str(t.dtype):
-        raise DTypeError(f"{place}: expected {t.dtype}, got {value.dtype}. Use .astype(...).")
+def _changing(method: str) -> Callable[[Any, Any], Any]:
+    return lambda self, other: self._inplace(method, other)
 
 
 class Tensor(TensorMethods, Interop):
@@ -126,11 +108,13 @@ class Tensor(TensorMethods, Interop):
     __slots__ = ("__weakref__", "_grad", "bounds", "data", "node", "requires_grad", "written")
     __array_ufunc__ = None  # NumPy leaves `array + tensor` to us
     __array_priority__ = 1000
+    is_cell = False  # does its array change in place?
 
     data: Array
     requires_grad: bool
     node: Any
     written: int
+    _grad: Any
     bounds: tuple[int, int]  # of integer Tensors made from host data: lowest and highest value; unset when unknown
 
     def __init__(self, data: Array, requires_grad: bool = False, node: Any = None) -> None:
@@ -181,11 +165,11 @@ class Tensor(TensorMethods, Interop):
         return int(self.data.shape[0])
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        return (self[i, ...] for i in range(len(self)))
 
     def __repr__(self) -> str:
         values = shown(self.data, "Tensor(")
-        made_by = self.node[1].__name__ if self.requires_grad and self.node not in (None, tape.FREED) else ""
+        made_by = tape.maker(self) if self.requires_grad else ""
         notes = [str(self.dtype)] if self.ndim < 2 and self.size else [f"{self.dtype}, shape {self.shape}"]
         notes += [f"on {self.device}"] if self.device != "cpu" else []
         notes += [f"from {made_by}"] if made_by else ["requires_grad=True"] if self.requires_grad else []
@@ -199,23 +183,30 @@ class Tensor(TensorMethods, Interop):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._leaf_copy("pickle")
-        return _unpickled, (to_host(self.data), str(self.device), self.requires_grad)
+        return _unpickled, (to_host(self.data), str(self.device), self.requires_grad, getattr(self, "bounds", None))
 
     def _leaf_copy(self, what: str) -> Any:
-        if self.node is not None:
-            raise GraphError(f"{what}: expected a leaf, got the result of {self.node[1].__name__}. Use .detach().")
-        return Tensor(backend_of(self.data).copy(self.data), self.requires_grad)
+        if not self.is_leaf:
+            raise GraphError(f"{what}: expected a leaf, got the result of {tape.maker(self) or 'an op'}. Use .detach().")
+        return self._bounding(Tensor(backend_of(self.data).copy(self.data), self.requires_grad))
+
+    def _bounding(self, y: Any) -> Any:
+        """Tell `y`, which has the same values, their bounds."""
+        if y is not self and hasattr(self, "bounds"):
+            y.bounds = self.bounds
+        return y
 
     # -- moving and copying
     def to(self, target: DeviceLike, dtype: Any = None) -> Any:
         """On another device, or in another dtype, or both: `.to("cuda")`, `.to("float64")`, `.to("cpu", "float32")`."""
         try:
             where = find_device(target)
-        except ValueError:
-            return self.astype(target)
-        y = self if where == self.device else transfer(self, where)
-        if y is not self and hasattr(self, "bounds"):
-            y.bounds = self.bounds
+        except ValueError as unknown:
+            try:
+                return self.astype(target)
+            except DTypeError:
+                raise unknown from None
+        y = self if where == self.device else self._bounding(transfer(self, where))
         return y if dtype is None else y.astype(dtype)
 
     def to_device(self, device: DeviceLike, /, *, stream: Any = None) -> Any:
@@ -228,10 +219,7 @@ class Tensor(TensorMethods, Interop):
 
     def detach(self) -> Any:
         """The same values without history; they share memory."""
-        y = Tensor(self.data)
-        if hasattr(self, "bounds"):
-            y.bounds = self.bounds
-        return y
+        return self._bounding(Tensor(self.data))
 
     def clone(self) -> Any:
         """A copy with history."""
@@ -241,8 +229,8 @@ class Tensor(TensorMethods, Interop):
         """Ask for a gradient, or no longer. DTypeError for integers, GraphError for results of operations."""
         if mode and self.dtype not in FLOATING:
             raise DTypeError(f"requires_grad: expected a floating dtype, got {self.dtype}. Use .astype('float32').")
-        if self.node is not None and not mode:
-            raise GraphError("requires_grad_(False): expected a leaf, got the result of an operation. Use .detach().")
+        if self.node is not None and mode != self.requires_grad:
+            raise GraphError(f"requires_grad_({mode}): expected a leaf, got the result of an operation. Use .detach().")
         self.requires_grad = mode
         return self
 
@@ -258,7 +246,7 @@ class Tensor(TensorMethods, Interop):
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
-            _check_same_kind("grad", self, value)
+            check_same_kind("grad", self, value)
             raw = value.data if value.__class__ in TENSORS else value
             value = value if value.__class__ in TENSORS and value.requires_grad else backend_of(raw).copy(raw)
         self._grad = value
@@ -267,7 +255,8 @@ class Tensor(TensorMethods, Interop):
         """Add to the gradient; `shared` says that others hold `dx` too. For the tape."""
         g = self._grad
         if g is None:
-            self._grad = tape.owned(dx, shared)
+            backend = backend_of(dx)
+            self._grad = backend.copy(dx) if shared else backend.own(dx)
         elif g.__class__ in TENSORS:  # somebody has looked at it: that value stays
             self._grad = Tensor(g.data + dx)
         else:
@@ -280,13 +269,16 @@ class Tensor(TensorMethods, Interop):
         The graph is freed unless `retain_graph`; with `create_graph` the gradients have gradients themselves.
         """
         if not self.requires_grad:
-            raise GraphError("backward: expected a tensor with history, got one that needs no gradient.")
+            raise GraphError(
+                f"backward: expected a tensor with history, got {self!r}. Was it made under no_grad, "
+                "or of tensors without requires_grad=True?"
+            )
         if gradient is None:
             if self.data.shape:
                 raise GraphError(f"backward: expected a scalar, got shape {self.shape}. Use .sum(), or pass a gradient.")
             seed = tape.seed_of(self)
         else:
-            _check_same_kind("backward", self, gradient)
+            check_same_kind("backward", self, gradient)
             seed = gradient.data if gradient.__class__ in TENSORS else gradient
         if self.node is None:
             self.accumulate(seed, True)
@@ -295,20 +287,26 @@ class Tensor(TensorMethods, Interop):
             leaves = tape.leaves(self, ())
             for leaf, g in zip(leaves, tape.gradients(self, seed, leaves, Tensor), strict=True):
                 if g is not None:
-                    leaf._grad = g if leaf._grad is None else leaf.grad + g
+                    with tape.adding, enable_grad():
+                        leaf._grad = g.clone() if leaf._grad is None else leaf.grad + g
         else:
             tape.backward(self, seed, retain_graph)
 
     # -- contents
     def __getitem__(self, key: Key) -> Any:
-        return _getitem(self, key=_raw_key(key))
+        return _getitem(self, key=raw_key(key, self.data))
 
     def __setitem__(self, key: Key, value: Any) -> None:
-        self._replace(_setitem(self._before(), value, key=_raw_key(key)))
+        new = _setitem(self._before(), value, key=raw_key(key, self.data))
+        if new.requires_grad and new.dtype not in FLOATING:
+            raise DTypeError(f"setitem: expected a value without history for {new.dtype}. Use .detach().")
+        self._replace(new)
 
     def _before(self) -> Any:
         """This Tensor's present contents as a Tensor of their own."""
-        return Tensor(self.data, self.requires_grad and not self._writable_leaf(), self.node)
+        old = Tensor(self.data, self.requires_grad and not self._writable_leaf(), self.node)
+        old.written = self.written
+        return old
 
     def _writable_leaf(self) -> bool:
         """A leaf that wants a gradient may change only where no history is kept."""
@@ -320,30 +318,25 @@ class Tensor(TensorMethods, Interop):
 
     def _replace(self, new: Any) -> None:
         """Take over the contents and the history of `new`."""
-        self.data = new.data
-        if new.node is None:
-            self.written = clock()
-        else:
+        if new.node is not None:
             self.node, self.requires_grad = new.node, True
+        elif self.node is not None and self.requires_grad:
+            self.node, self.requires_grad = tape.cut(Tensor(self.data, True, self.node)), False
+        else:
+            self.written = clock()
+        self.data = new.data
+        if hasattr(self, "bounds"):
+            del self.bounds
 
     def _inplace(self, method: str, other: Any) -> Any:
         """`t += x`: leaves that want a gradient change in place, everything else becomes a new Tensor."""
         if not self._writable_leaf():
             return NotImplemented
-        self._replace(getattr(self, method)(other))
+        new = getattr(self, method)(other)
+        if new.shape != self.shape:
+            raise ShapeError(f"in-place: expected a result of shape {self.shape}, got {new.shape}")
+        self._replace(new)
         return self
-
-    def __iadd__(self, other: Any) -> Any:
-        return self._inplace("__add__", other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._inplace("__sub__", other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._inplace("__mul__", other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._inplace("__truediv__", other)
 
     # -- operators
     __add__ = lift(elementwise.add)
@@ -359,11 +352,17 @@ class Tensor(TensorMethods, Interop):
     __neg__ = lift(elementwise.negative)
     __pos__ = lift(elementwise.positive)
     __abs__ = lift(elementwise.abs)
-    __eq__, __ne__ = plain(operator.eq), plain(operator.ne)  # type: ignore[assignment]
-    __lt__, __le__, __gt__, __ge__ = map(plain, (operator.lt, operator.le, operator.gt, operator.ge))
-    __and__, __or__, __xor__, __invert__ = map(plain, (operator.and_, operator.or_, operator.xor, operator.invert))
+    __eq__, __ne__ = plain(operator.eq), plain(operator.ne)
+    __lt__, __le__, __gt__, __ge__ = (plain(f) for f in (operator.lt, operator.le, operator.gt, operator.ge))
+    __and__, __or__, __xor__ = plain(operator.and_), plain(operator.or_), plain(operator.xor)
+    __invert__ = plain(operator.invert)
     __rand__, __ror__, __rxor__ = map(_reflected, (__and__, __or__, __xor__))
     __lshift__, __rshift__ = plain(operator.lshift), plain(operator.rshift)
+    __rlshift__, __rrshift__ = _reflected(__lshift__), _reflected(__rshift__)
+    __iadd__, __isub__, __imul__, __itruediv__ = map(_changing, ("__add__", "__sub__", "__mul__", "__truediv__"))
+    __ipow__, __imod__, __imatmul__ = map(_changing, ("__pow__", "__mod__", "__matmul__"))
+    __ifloordiv__, __iand__, __ior__, __ixor__ = map(_changing, ("__floordiv__", "__and__", "__or__", "__xor__"))
+    __ilshift__, __irshift__ = map(_changing, ("__lshift__", "__rshift__"))
     __hash__ = object.__hash__
 
     mT = property(lift(shapes.matrix_transpose), doc="The last two axes exchanged.")
@@ -381,5 +380,8 @@ _getitem, _setitem = lift(index.getitem), lift(index.setitem)
 transfer, _clone = lift(to_device), lift(elementwise.copy)
 
 
-def _unpickled(host: HostArray, device: str, requires_grad: bool) -> Tensor:
-    return Tensor(find_device(device).put(host), requires_grad)
+def _unpickled(host: HostArray, device: str, requires_grad: bool, bounds: tuple[int, int] | None) -> Tensor:
+    t = Tensor(find_device(device).put(host), requires_grad)
+    if bounds is not None:
+        t.bounds = bounds
+    return t

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 
 from .backend import FLOATING, to_host
-from .errors import GraphError
-from .tape import gradients
-from .tensor import Tensor
 from .creation import asarray, tensor
+from .errors import GraphError
+from .grad_mode import enable_grad
+from .tape import gradients, seed_of
+from .tensor import Tensor
 
 
+@enable_grad()
 def gradcheck(
     f: Callable[..., Any], *args: Any, order: int = 1, eps: float = 6e-6, rtol: float = 1e-6, atol: float = 1e-7, seed: int = 0
 ) -> bool:
-    """Compare the gradients of `f` with central differences, in float64; AssertionError naming the argument if they differ.
+    """Compare the gradients of `f` with central differences, in float64; AssertionError names the argument that differs.
 
     Directional: for a random direction v and random weights w of the outputs, `<w, J v>` must equal `<J^T w, v>`.
-    `order=2` checks the gradient of the gradient as well. Arguments that are not floating are passed on.
+    `order=2` checks the gradient of the gradient as well. Arguments that are not floating are passed on. GraphError if
+    the result has no history.
     """
     rng = np.random.default_rng(seed)
     inputs = [tensor(a, dtype="float64") if _floating(a) else a for a in args]
@@ -32,8 +35,10 @@ def gradcheck(
     def weighed(*xs: Any) -> Any:
         """The outputs of f as one number."""
         outputs = f(*xs)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        outputs = [asarray(y) for y in (outputs if isinstance(outputs, tuple) else (outputs,)) if _floating(y)]
         if not weights:
+            if not any(y.requires_grad for y in outputs):
+                raise GraphError("gradcheck: expected a result with history, got none. Use Tensor operations throughout.")
             weights.extend(tensor(rng.standard_normal(y.shape)) for y in outputs)
         return sum((y * w.to(y.device)).sum() for y, w in zip(outputs, weights, strict=True))
 
@@ -51,11 +56,9 @@ def _compare(g: Any, inputs: list[Any], places: list[int], rng: Any, order: int,
         for i, leaf in zip(places, leaves, strict=True):
             full[i] = leaf
         y = g(*full)
-        if not y.requires_grad:
-            raise GraphError("gradcheck: expected the function to depend on its arguments through Tensor operations.")
-        one = Tensor(y.data * 0.0 + 1.0)
-        grads = gradients(y, one, leaves, Tensor)
-        parts = [(dx * tensor(directions[i]).to(dx.device)).sum() for i, dx in zip(places, grads, strict=True) if dx is not None]
+        grads = gradients(y, Tensor(seed_of(y)), leaves, Tensor) if y.requires_grad else [None] * len(places)
+        slopes = ((dx, directions[i]) for i, dx in zip(places, grads, strict=True) if dx is not None)
+        parts = [(dx * tensor(v).to(dx.device)).sum() for dx, v in slopes]
         return sum(parts) if parts else tensor(0.0, dtype="float64")
 
     for i in places:
@@ -64,7 +67,9 @@ def _compare(g: Any, inputs: list[Any], places: list[int], rng: Any, order: int,
         analytic, numeric = float(slope(*inputs)), _difference(g, inputs, i, kept[i], eps)
         directions.update(kept)
         if not abs(analytic - numeric) <= atol + rtol * max(1.0, abs(numeric)):
-            raise AssertionError(f"gradcheck: argument {i}: expected {numeric:.10g} by differences, got {analytic:.10g}.")
+            raise AssertionError(
+                f"gradcheck: argument {i}: expected a slope of {numeric:.10g} by differences, got {analytic:.10g}."
+            )
     if order > 1:
         _compare(slope, inputs, places, rng, order - 1, eps, rtol * 10, atol * 10)
 
@@ -82,4 +87,4 @@ def _difference(g: Any, inputs: list[Any], i: int, v: Any, eps: float) -> float:
 
 
 def _floating(a: Any) -> bool:
-    return isinstance(a, float | list) or (hasattr(a, "dtype") and asarray(a).dtype in FLOATING)
+    return isinstance(a, float) or ((isinstance(a, list) or hasattr(a, "dtype")) and asarray(a).dtype in FLOATING)

@@ -3,9 +3,9 @@
     line("hypot", positive(2, 3), positive(2, 3))
 
 says: `nb.hypot` (or `F.hypot`) of two such draws equals `np.hypot` of them. `ref=` gives another reference, `op=`
-another way to call it, `both=` one text for the two; further keywords are settings that go to op and reference alike. Draws
-keep away from kinks and poles, because gradients are checked by differences. `view=True`: the result may share memory
-with an input. `strict=False`: beyond the array-API standard. `dtype=`: the result's dtype, if not that of the inputs.
+another way to call it, `both=` one text for the two; further keywords are settings that go to op and reference alike.
+Draws keep off kinks and poles, because gradients are checked by differences. `view=True`: the result may share memory
+with an input. `strict=False`: beyond the array-API standard. `dtype=`: the result's, if it is not that of the inputs.
 """
 
 import math
@@ -32,9 +32,10 @@ from op_line import (
     whole,
 )  # fmt: skip
 
-import nnbackend.array as nb
+import nnbackend as nb
 from nnbackend.backend import place
 from nnbackend.ops import activation
+from nnbackend.ops import index as picking
 from nnbackend.tensor import lift
 
 __all__ = ["TABLE"]
@@ -55,9 +56,8 @@ binary("maximum", spaced, between)
 binary("minimum", spaced, between)
 binary("logaddexp", normal, normal)
 binary("atan2", nonzero, nonzero)
-for exponent in (2, 3.5, -1, 1, 0):
-    line("pow", positive(2, 3), exponent)
-line("pow", nonzero(2, 3), 3)
+for draw, exponent in ((positive, 2), (positive, 3.5), (positive, -1), (positive, 1), (positive, 0), (nonzero, 3)):
+    line("pow", draw(2, 3), exponent)
 line("pow", 2.0, normal(2, 3))
 
 unary("negative", normal)
@@ -124,44 +124,41 @@ for name in ("sum", "prod"):
     line(name, normal(0, 3), axis=0)
     line(name, nonzero(2, 3), op=partial(getattr(nb, name), dtype="float64"), dtype="float64")
 line("cumulative_sum", normal(5))
-line("cumulative_sum", normal(2, 3, 5), axis=1)
-line("cumulative_sum", normal(2, 3, 5), axis=-1, include_initial=True)
+for settings in ({"axis": 1}, {"axis": -1, "include_initial": True}):
+    line("cumulative_sum", normal(2, 3, 5), **settings)
 line("cumulative_sum", normal(2, 0), axis=1)
 
 # -- shapes ---------------------------------------------------------------------------------------------------------
 
-for shape in ((6, 5), (-1,), (2, -1, 5, 1)):
-    line("reshape", normal(2, 3, 5), shape=shape, view=True)
+for old, new in (((2, 3, 5), (6, 5)), ((2, 3), (-1,)), ((2, 3, 5), (2, -1, 5, 1)), ((), (1, 1)), ((0, 3), (3, 0))):
+    line("reshape", normal(*old), shape=new, view=True)
 line("reshape", normal(2, 3), op=lambda x: nb.reshape(x, (3, 2), copy=True), ref=lambda x: x.reshape(3, 2))
-line("reshape", normal(), shape=(1, 1), view=True)
-line("reshape", normal(0, 3), shape=(3, 0), view=True)
-line("permute_dims", normal(2, 3, 5), axes=(2, 0, 1), view=True)
-line("permute_dims", normal(2, 3, 5), axes=(-2, -1, 0), view=True)
+for axes in ((2, 0, 1), (-2, -1, 0)):
+    line("permute_dims", normal(2, 3, 5), axes=axes, view=True)
 line("permute_dims", normal(), axes=(), view=True)
 line("matrix_transpose", normal(2, 3, 5), view=True)
 line("moveaxis", normal(2, 3, 5), source=0, destination=-1, view=True)
 line("moveaxis", normal(2, 3, 5), source=(0, 1), destination=(2, 0), view=True)
-line("broadcast_to", normal(3, 1), shape=(2, 3, 5), view=True)
-line("broadcast_to", normal(), shape=(2, 1), view=True)
-line("broadcast_to", normal(3, 1), shape=(3, 0), view=True)
-line("expand_dims", normal(2, 3), axis=1, view=True)
-line("expand_dims", normal(2, 3), axis=-1, view=True)
-line("expand_dims", normal(), axis=0, view=True)
-line("squeeze", normal(2, 1, 3, 1), axis=1, view=True)
-line("squeeze", normal(2, 1, 3, 1), axis=(1, -1), view=True)
+for old, new in (((3, 1), (2, 3, 5)), ((), (2, 1)), ((3, 1), (3, 0))):
+    line("broadcast_to", normal(*old), shape=new, view=True)
+for shape, axis in (((2, 3), 1), ((2, 3), -1), ((), 0)):
+    line("expand_dims", normal(*shape), axis=axis, view=True)
+for axis in (1, (1, -1)):
+    line("squeeze", normal(2, 1, 3, 1), axis=axis, view=True)
 for axis in (None, 1, (0, -1)):
     line("flip", normal(2, 3, 5), axis=axis, view=True)
 for shift, axis in ((2, None), (-1, 1), ((1, 2), (0, -1)), (1, (0, 2)), ((1, 1), (1, 1))):
     line("roll", normal(2, 3, 5), shift=shift, axis=axis)
 for repeats, axis in ((2, None), (3, 1), (2, -1), (0, 0)):
     line("repeat", normal(2, 3, 5), repeats=repeats, axis=axis)
+for shape, counts, axis in (((2, 3), whole(4, 6), None), ((2, 3, 5), whole(3, 3), 1), ((2, 3, 5), whole(3, 1), -1)):
+    line("repeat", normal(*shape), counts, axis=axis)
 for repetitions in ((2,), (3, 1, 2), (2, 1, 1, 3), (0, 1, 1)):
     line("tile", normal(2, 3, 5), repetitions, op=lambda x, r: nb.tile(x, repetitions=r))
 for widths in (((1, 2), (0, 1)), ((0, 0), (0, 3)), ((0, 0), (0, 0))):
     line("pad", normal(2, 3), ref=lambda x, widths: np.pad(x, widths), widths=widths)
-line(
-    "pad", normal(3), ref=lambda x, widths, value: np.pad(x, widths, constant_values=value), widths=((2, 0),), value=1.5
-)
+line("pad", normal(3), ref=lambda x, widths, value: np.pad(x, widths, constant_values=value), widths=((2, 0),),
+     value=1.5)  # fmt: skip
 
 
 def listed(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,9 +199,8 @@ for name, ref, shape, used, settings in (
     ("unstack", np.unstack, (3, 2, 5), slice(None), {}),
     ("unstack", np.unstack, (2, 3, 5), slice(1, 2), {"axis": -1}),
 ):
-    line(
-        name, normal(*shape), op=parts(getattr(nb, name), used, **settings), ref=parts(ref, used, **settings), view=True
-    )
+    op = parts(getattr(nb, name), used, **settings)
+    line(name, normal(*shape), op=op, ref=parts(ref, used, **settings), view=True)
 
 # -- picking and sorting --------------------------------------------------------------------------------------------
 
@@ -226,12 +222,8 @@ line("getitem", normal(4, 3), both=lambda x: x[[0, 2, 0]], strict=False)
 line("getitem", normal(4, 3), mask(4, 3), both=lambda x, m: x[m])
 line("getitem", normal(4, 3), mask(4), both=lambda x, m: x[m], strict=False)
 line("getitem", normal(4, 3), mask(4), whole(3, 2), both=lambda x, m, i: x[m, i], strict=False)
-line(
-    "place",
-    normal(2, 3),
-    op=lambda dy: place(dy, (slice(1, 4, 2), ...), (4, 3)),
-    ref=lambda dy: np.insert(dy, [0, 1], 0, 0),
-)
+line("place", normal(2, 3), op=lambda dy: place(dy, (slice(1, 4, 2), ...), (4, 3)),
+     ref=lambda dy: np.insert(dy, [0, 1], 0, axis=0))  # fmt: skip
 
 
 def assigned(x: Any, value: Any, *key: Any, k: Any = None) -> Any:
@@ -265,11 +257,8 @@ for shape, index in (((7, 3), whole(4, 7)), ((2, 3), whole(4, 2, 3, negative=Tru
     line("scatter_add", normal(*shape), index, 4, ref=np_scatter_add)
 line("one_hot", whole(4, 2, 3), ref=lambda i, classes: np.eye(classes)[i], classes=4, dtype="float32")
 for index, axis in (
-    (whole(3, 4, negative=True), 1),
-    (whole(5, 7), -1),
-    (whole(2, 0), 0),
-    (whole(2, 3, dtype="int8"), 0),
-):
+    (whole(3, 4, negative=True), 1), (whole(5, 7), -1), (whole(2, 0), 0), (whole(2, 3, dtype="int8"), 0),
+):  # fmt: skip
     line("take", normal(2, 3, 5), index, axis=axis)
 line("take", normal(5), whole(5, 7, dtype="uint8"))
 for x, index, axis in (
@@ -286,10 +275,13 @@ line("where", mask(2, 3), 0.5, normal())
 line("where", mask(0, 3), normal(0, 3), normal(1))
 line("masked_fill", normal(2, 3, 5), mask(3, 1), -2.0, ref=lambda x, m, v: np.where(m, v, x))
 line("masked_fill", normal(3, 1), mask(2, 3, 5), normal(), ref=lambda x, m, v: np.where(m, v, x))
-line("sort", spaced(2, 3, 5))
-line("sort", spaced(2, 3, 5), axis=0)
+for settings in ({}, {"axis": 0}):
+    line("sort", spaced(2, 3, 5), **settings)
 line("sort", spaced(2, 3, 5), axis=1, descending=True, ref=lambda x, axis, descending: -np.sort(-x, axis=axis))
 line("sort", spaced(0, 3), axis=0)
+for settings in ({}, {"axis": 0}, {"descending": True}, {"axis": 1, "descending": True}):
+    line("argsort", spaced(2, 3, 5), op=lift(picking.argsort, differentiable=False), dtype="int64", **settings,
+         ref=lambda x, axis=-1, descending=False: np.argsort(-x if descending else x, axis=axis))  # fmt: skip
 
 # -- products -------------------------------------------------------------------------------------------------------
 
@@ -350,11 +342,9 @@ unary("logsigmoid", normal, ref=lambda x: -np.log1p(np.exp(-x)))
 unary("silu", normal, ref=lambda x: x * logistic(x))
 unary("gelu", normal, ref=lambda x: x / 2 * (1 + erf(x / math.sqrt(2))))
 unary("gelu", normal, ref=np_gelu_tanh, approximate="tanh")
-for settings in ({}, {"dim": 1}, {"dim": 0}):
-    line("softmax", normal(2, 3, 5), ref=np_softmax, **settings)
-    line("log_softmax", normal(2, 3, 5), ref=lambda x, dim=-1: np.log(np_softmax(x, dim)), **settings)
-line("softmax", normal(0, 3), ref=np_softmax)
-line("log_softmax", normal(0, 3), ref=lambda x: np.log(np_softmax(x)))
+for shape, settings in (((2, 3, 5), {}), ((2, 3, 5), {"dim": 1}), ((2, 3, 5), {"dim": 0}), ((0, 3), {})):
+    line("softmax", normal(*shape), ref=np_softmax, **settings)
+    line("log_softmax", normal(*shape), ref=lambda x, dim=-1: np.log(np_softmax(x, dim)), **settings)
 for p in (0.4, 0.0, 1.0):
     line("dropout", normal(2, 3, 5), mask(2, 3, 5), op=lift(activation.dropout),
          ref=lambda x, keep, p: x * keep / (1 - p) if p < 1 else 0 * x, p=p)  # fmt: skip

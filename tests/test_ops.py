@@ -2,63 +2,54 @@
 
 import gc
 import inspect
+import operator
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
-import array_api_strict
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from op_line import Case
+from op_run import (
+    DEVICE1,
+    GRADIENT,
+    LAYOUTS,
+    PLACES,
+    VALUE,
+    Place,
+    check_slope,
+    close,
+    cotangent,
+    host_gradients,
+    host_reads,
+    host_second,
+    is_float,
+    leaves,
+    like,
+    made,
+    pulled,
+    second,
+    weights,
+    wrapped,
+)
 from op_table import TABLE
 
-import nnbackend.array as nb
+import nnbackend as nb
 from nnbackend import functional as F
 from nnbackend import tape
-from nnbackend.backend import NUMPY, Backend, Device, backend_of, cuda_status, device, to_host
+from nnbackend.backend import NUMPY, backend_of, to_host
 from nnbackend.errors import ShapeError
 from nnbackend.ops import activation, elementwise, index, linear, loss, reduce, shape
 from nnbackend.ops.core import joint
 from nnbackend.tensor import Tensor
 
-StrictArray = type(array_api_strict.ones(()))
-SYNCS = ("__float__", "__int__", "__bool__", "__index__", "__complex__")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A device and a float dtype: where a case runs."""
-
-    device: Device
-    dtype: str
-
-    def put(self, host: Any) -> Any:
-        return self.device.put(host.astype(self.dtype) if host.dtype.kind == "f" else host)
-
-    def takes(self, case: Case) -> bool:
-        strict = self.device.backend is not NUMPY and not str(self.device).startswith("cuda")
-        return (case.strict or not strict) and not (case.dtype == "float64" and "no_float64" in str(self.device))
-
-
-def _places() -> Iterator[Place]:
-    names: list[tuple[Any, str]] = [("cpu", "float64"), ("cpu", "float32")]
-    names += [(array_api_strict.Device("device1"), "float64"), (array_api_strict.Device("device1"), "float32")]
-    names += [(array_api_strict.Device("no_float64"), "float32")]
-    if cuda_status().usable:
-        names += [("cuda", "float64"), ("cuda", "float32")]
-    for spec, dtype in names:
-        yield Place(device(spec), dtype)
-
-
-PLACES = list(_places())
-HOST, HOST32 = PLACES[:2]
 each_case = pytest.mark.parametrize("case", TABLE, ids=lambda case: case.id)
 each_case_and_place = pytest.mark.parametrize(
     ("case", "place"),
-    [pytest.param(case, place, id=f"{case.id} [{place.device} {place.dtype}]") for case in TABLE for place in PLACES if place.takes(case)],
+    [pytest.param(case, place, id=f"{case.id} [{place}]") for case in TABLE for place in PLACES if place.takes(case)],
 )
 
 
@@ -69,131 +60,19 @@ def strict_arithmetic() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def host_reads() -> Iterator[list[str]]:
-    """What is read back to the host meanwhile."""
-    seen: list[str] = []
-
-    def counted(kind: type, name: str) -> Callable[..., Any]:
-        original = getattr(kind, name)
-
-        def read(self: Any, *args: Any) -> Any:
-            seen.append(name)
-            return original(self, *args)
-
-        return read
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in SYNCS:
-            patch.setattr(StrictArray, name, counted(StrictArray, name))
-        patch.setattr(Backend, "to_host", counted(Backend, "to_host"))
-        yield seen
-
-
-# -- running a case -------------------------------------------------------------------------------------------------
-
-
-def is_float(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == np.float64
-
-
-def wrapped(inputs: list[Any], place: Place) -> list[Any]:
-    """Arrays as Tensors, the floats with gradients; numbers as they are."""
-    return [Tensor(place.put(x), requires_grad=is_float(x)) if isinstance(x, np.ndarray) else x for x in inputs]
-
-
-def cotangent(case: Case) -> Any:
-    """A random gradient for the result; float32 can hold it."""
-    shape = np.shape(case.reference(*case.draw()))
-    return case.rng().standard_normal(shape).astype(np.float32).astype(np.float64)
-
-
-def leaves(args: list[Any]) -> list[Tensor]:
-    return [x for x in args if isinstance(x, Tensor) and x.requires_grad]
-
-
-def with_seed(y: Tensor, dy: Any, place: Place) -> Tensor:
-    return Tensor(y.device.put(dy.astype(y.dtype)))
-
-
-def pulled(case: Case, place: Place, inputs: list[Any], dy: Any) -> list[Any]:
-    """The gradients of the float inputs on the host, None where the op says there is none."""
-    args = wrapped(inputs, place)
-    y = case.op(*args)
-    if y.requires_grad:
-        y.backward(with_seed(y, dy, place))
-    return [None if x.grad is None else np.array(x.grad.numpy()) for x in leaves(args)]
-
-
-def second(case: Case, place: Place, inputs: list[Any], dy: Any, weights: list[Any]) -> list[Any]:
-    """The gradients of sum(weights * gradients) for the float inputs and for `dy`."""
-    args = wrapped(inputs, place)
-    y = case.op(*args)
-    seed = with_seed(y, dy, place).requires_grad_()
-    y.backward(seed, create_graph=True)
-    terms = [nb.sum(x.grad * Tensor(place.put(w))) for x, w in zip(leaves(args), weights, strict=True) if x.grad is not None]
-    for x in leaves(args):
-        x.grad = None
-    for term in terms:
-        if term.requires_grad:
-            term.backward(retain_graph=True)
-    return [np.zeros(x.shape) if x.grad is None else np.array(x.grad.numpy()) for x in (*leaves(args), seed)]
-
-
-def weights_of(case: Case) -> list[Any]:
-    rng = np.random.default_rng(7)
-    return [rng.standard_normal(x.shape).astype(np.float32).astype(np.float64) for x in case.draw() if is_float(x)]
-
-
-@cache
-def host_gradients(case: Case) -> list[Any]:
-    return pulled(case, HOST, case.draw(), cotangent(case))
-
-
-@cache
-def host_second(case: Case) -> list[Any]:
-    return second(case, HOST, case.draw(), cotangent(case), weights_of(case))
-
-
-def close(got: Any, want: Any, dtype: str, tolerances: dict[str, tuple[float, float]]) -> None:
-    rtol, atol = tolerances[dtype]
-    assert np.shape(got) == np.shape(want)
-    np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
-
-
-VALUE = {"float64": (1e-10, 1e-12), "float32": (1.3e-6, 1e-5)}
-GRADIENT = {"float64": (1e-8, 1e-10), "float32": (1e-4, 1e-5)}
-DIFFERENCE = {"float64": (1e-6, 1e-7)}
-
-
-def directional(f: Callable[[list[Any]], Any], inputs: list[Any], i: int, rng: np.random.Generator) -> tuple[Any, float]:
-    """A direction for input i, and the derivative of the number `f(inputs)` along it, by central differences."""
-    x = inputs[i]
-    v = rng.standard_normal(x.shape) * np.maximum(1.0, np.abs(x))
-    eps = 6e-6
-    up, down = (f([*inputs[:i], x + s * eps * v, *inputs[i + 1 :]]) for s in (1, -1))
-    return v, (up - down) / (2 * eps)
-
-
-# -- the contract ---------------------------------------------------------------------------------------------------
+# -- values and gradients -------------------------------------------------------------------------------------------
 
 
 @each_case_and_place
 def test_value(case: Case, place: Place) -> None:
     inputs = case.draw()
     args = wrapped(inputs, place)
-    before = [np.array(to_host(x.data)) if isinstance(x, Tensor) else x for x in args]
-    want = case.reference(*inputs)
     y = case.op(*args)
-    expected = "float64" if case.dtype == "float64" else place.dtype
     assert isinstance(y, Tensor)
     assert (y.dtype, y.device) == (np.dtype(case.dtype or place.dtype), place.device)
     assert backend_of(y.data) is place.device.backend
-    close(y.numpy(), want, place.dtype, VALUE)
-    for x, old in zip(args, before, strict=True):
-        if isinstance(x, Tensor):
-            np.testing.assert_array_equal(x.numpy(), old)
-            assert place.device.backend is not NUMPY or case.view or not np.shares_memory(x.data, y.data)
+    close(y.numpy(), case.reference(*inputs), VALUE[place.dtype])
+    assert case.view or not place.on_numpy or not any(np.shares_memory(x.data, y.data) for x in leaves(args))
     raw = case.op(*(x.data if isinstance(x, Tensor) else x for x in args))
     assert backend_of(raw) is place.device.backend
     np.testing.assert_array_equal(to_host(raw), y.numpy())
@@ -203,25 +82,315 @@ def test_value(case: Case, place: Place) -> None:
 def test_gradient(case: Case, place: Place) -> None:
     inputs, dy = case.draw(), cotangent(case)
     args = wrapped(inputs, place)
-    seed = Tensor(place.device.put(dy.astype(case.dtype or place.dtype)))
     with host_reads() as reads:
         y = case.op(*args)
-        if y.requires_grad:
-            y.backward(seed, retain_graph=True)
-    assert not reads or str(place.device) == "cpu"
+        if not y.requires_grad:
+            return
+        seed = like(y, dy)
+        y.backward(seed, retain_graph=True)
+        firsts = [x.grad for x in leaves(args)]
+        for x in leaves(args):
+            x.grad = None
+        y.backward(seed)
+    assert not (place.pretend and reads)
     np.testing.assert_array_equal(seed.numpy(), dy)
     for x, old in zip(args, inputs, strict=True):
-        if isinstance(x, Tensor):
-            np.testing.assert_array_equal(x.numpy(), old)
-    firsts = [x.grad for x in leaves(args)]
+        np.testing.assert_array_equal(x.numpy() if isinstance(x, Tensor) else x, old)
     for x, g, want in zip(leaves(args), firsts, host_gradients(case), strict=True):
         assert (g is None) == (want is None)
         if g is not None:
             assert (g.shape, g.dtype, g.device) == (x.shape, x.dtype, x.device)
-            close(g.numpy(), want, place.dtype, GRADIENT)
-            x.grad = None
+            close(g.numpy(), want, GRADIENT[place.dtype])
+            np.testing.assert_array_equal(g.numpy(), x.grad.numpy())  # backward twice is bit-equal
+
+
+@each_case
+def test_first_and_second_gradient_by_differences(case: Case) -> None:
+    xs, rng = [*case.draw(), cotangent(case)], np.random.default_rng(1)
+    floats = [i for i, x in enumerate(xs) if is_float(x)]
+    for i, g in zip(floats, host_gradients(case), strict=False):
+        check_slope(lambda xs: np.sum(xs[-1] * case.op(*xs[:-1])), xs, i, 0.0 if g is None else g, rng)
+
+    def weighed(xs: list[Any]) -> Any:
+        firsts = pulled(case, wrapped(xs[:-1]), xs[-1])
+        return sum(np.sum(w * g) for w, g in zip(weights(case), firsts, strict=True) if g is not None)
+
+    for i, g in zip(floats, host_second(case), strict=True):
+        check_slope(weighed, xs, i, 0.0 if g is None else g, rng)
+
+
+@pytest.mark.parametrize("case", [case for case in TABLE if DEVICE1.takes(case)], ids=lambda case: case.id)
+def test_second_gradient_on_a_device(case: Case) -> None:
+    with host_reads() as reads:
+        gradients = second(case, DEVICE1)
+    assert not reads
+    for got, want in zip(gradients, host_second(case), strict=True):
+        assert (got is None) == (want is None)
+        if got is not None:
+            close(got.numpy(), want, GRADIENT["float64"])
+
+
+@each_case
+def test_overrides_change_speed_only(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = [*host_gradients(case), case.op(*case.draw())]
+    monkeypatch.setattr(NUMPY, "overrides", {})
+    for got, w in zip([*pulled(case, wrapped(case.draw()), cotangent(case)), case.op(*case.draw())], want, strict=True):
+        assert (got is None) == (w is None)
+        if w is not None:
+            close(got, w, VALUE["float64"])
+
+
+# -- what is left alone ---------------------------------------------------------------------------------------------
+
+
+def _unwanted(dy: Any) -> Any:
+    raise AssertionError("a pullback was called for an input that needs no gradient")
+
+
+def _arm(y: Tensor) -> None:
+    """Let pullbacks that nobody asked for fail."""
+    for t in made(y):
+        node, pulls = t.node, t.node[4]
+        wanted = {i for i, p in enumerate(node[2]) if leaves([p])}
+        if isinstance(pulls, joint):
+
+            def fn(dy: Any, needs: Any, wanted: Any = wanted, fn: Any = pulls.fn) -> Any:
+                dxs = fn(dy, needs)
+                assert [i for i, dx in enumerate(dxs) if dx is not None] == sorted(wanted)
+                return dxs
+
+            t.node = (*node[:4], joint(fn))
+        else:
+            t.node = (*node[:4], tuple(p if i in wanted else _unwanted for i, p in enumerate(pulls)))
+
+
+@each_case
+def test_inputs_that_need_no_gradient_cost_none(case: Case) -> None:
+    inputs = case.draw()
+    floats = [i for i, x in enumerate(inputs) if is_float(x)]
+    for i, want in zip(floats, host_gradients(case), strict=True):
+        args = wrapped(inputs, wanted=i.__eq__)
+        y = case.op(*args)
+        if y.requires_grad:
+            _arm(y)
+            y.backward(like(y, cotangent(case)))
+        assert [k for k, x in enumerate(args) if isinstance(x, Tensor) and x.grad is not None] == [i] * (
+            want is not None
+        )
+        if want is not None:
+            np.testing.assert_array_equal(args[i].grad.numpy(), want)
+    assert not case.op(*wrapped(inputs, wanted=lambda i: False)).requires_grad
+
+
+@each_case
+def test_gradients_share_memory_with_nothing(case: Case) -> None:
+    args = wrapped(case.draw())
+    y = case.op(*args)
     if y.requires_grad:
+        seed = like(y, cotangent(case))
         y.backward(seed)
-    for x, g in zip(leaves(args), firsts, strict=True):
-        if g is not None:
-            np.testing.assert_array_equal(x.grad.numpy(), g.numpy())
+        gradients = [x.grad.data for x in leaves(args) if x.grad is not None]
+        others = [y.data, seed.data, *(x.data for x in args if isinstance(x, Tensor))]
+        for i, g in enumerate(gradients):
+            assert not any(np.shares_memory(g, other) for other in (*others, *gradients[:i]))
+
+
+@each_case
+def test_the_graph_dies_without_the_collector(case: Case) -> None:
+    def run(backward: bool) -> list[Any]:
+        args = wrapped(case.draw())
+        y = case.op(*args)
+        tensors = [y, *(x for x in args if isinstance(x, Tensor)), *made(y)]
+        if backward and y.requires_grad:
+            y.backward(like(y, cotangent(case)))
+            assert all(t.node is tape.FREED for t in tensors if t.node is not None)
+        return [weakref.ref(o) for t in tensors for o in (t, t.data) if isinstance(o, Tensor | np.ndarray)]
+
+    gc.disable()
+    try:
+        for backward in (False, True):
+            assert not [ref for ref in run(backward) if ref() is not None]
+    finally:
+        gc.enable()
+
+
+# -- inputs of all kinds --------------------------------------------------------------------------------------------
+
+
+@each_case
+def test_memory_layout_does_not_matter(case: Case) -> None:
+    inputs, dy = case.draw(), cotangent(case)
+    one_value = [np.full(x.shape, x.flat[0]) if is_float(x) and x.size else x for x in inputs]
+    for xs, layout in [
+        *((inputs, layout) for layout in LAYOUTS),
+        (one_value, lambda x: np.broadcast_to(x.flat[0], x.shape)),
+    ]:
+        plain = wrapped(xs)
+        args = [
+            Tensor(layout(x), x.dtype == np.float64) if is_float(x) and x.size else a
+            for x, a in zip(xs, plain, strict=True)
+        ]
+        y, want = case.op(*args), case.op(*plain)
+        close(y.numpy(), want.numpy(), VALUE["float64"])
+        if y.requires_grad:
+            y.backward(Tensor(layout(dy) if xs is inputs else dy))
+            want.backward(Tensor(dy))
+        for x, other in zip(leaves(args), leaves(plain), strict=True):
+            assert (x.grad is None) == (other.grad is None)
+            if x.grad is not None:
+                close(x.grad.numpy(), other.grad.numpy(), VALUE["float64"])
+
+
+TWINS = [c for c in TABLE if len(s := [x.shape for x in c.draw() if is_float(x)]) == 2 and s[0] == s[1]]
+TWINS = [c for c in TWINS if c.name != "binary_cross_entropy_with_logits"]  # its two arguments have no domain in common
+
+
+@pytest.mark.parametrize("case", TWINS, ids=lambda case: case.id)
+def test_the_same_input_twice_gets_both_gradients(case: Case) -> None:
+    inputs = case.draw()
+    first, again = (i for i, x in enumerate(inputs) if is_float(x))
+    inputs[again] = inputs[first]
+    both = [g for g in pulled(case, wrapped(inputs), cotangent(case)) if g is not None]
+    args = wrapped(inputs)
+    args[again] = args[first]
+    y = case.op(*args)
+    y.backward(like(y, cotangent(case)))
+    close(args[first].grad.numpy(), sum(both), VALUE["float64"])
+
+
+def _where(a: Any, b: Any) -> Any:
+    device = (a if isinstance(a, Tensor) else b).device
+    return nb.where(Tensor(device.put(np.array([True, False, True]))), a, b)
+
+
+BINARY = [
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    operator.pow,
+    operator.mod,
+    nb.maximum,
+    nb.minimum,
+]
+BINARY += [nb.hypot, nb.copysign, nb.logaddexp, nb.atan2, _where]
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place.dtype == "float32"], ids=str)
+@pytest.mark.parametrize(
+    "scalar", [2, 2.0, np.float64(2.0), np.float32(2.0), np.int64(2)], ids=lambda s: type(s).__name__
+)
+@pytest.mark.parametrize("f", BINARY, ids=lambda f: f.__name__)
+def test_numbers_do_not_promote(f: Any, scalar: Any, place: Place) -> None:
+    x = np.array([0.5, 1.25, 2.75])
+    for call in (lambda t, s: f(t, s), lambda t, s: f(s, t)):
+        t, full = Tensor(place.put(x), True), Tensor(x, True)
+        y, want = call(t, scalar), call(full, Tensor(np.full(3, 2.0)))
+        assert (y.dtype, y.device) == (np.float32, place.device)
+        close(y.numpy(), want.numpy(), VALUE["float32"])
+        nb.sum(y).backward()
+        nb.sum(want).backward()
+        if t.grad is None:  # the sign that copysign takes
+            assert full.grad is None
+        else:
+            assert t.grad.dtype == np.float32
+            close(t.grad.numpy(), full.grad.numpy(), GRADIENT["float32"])
+
+
+@given(mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=3, max_dims=4), st.integers(0, 99))
+def test_any_shapes_that_broadcast(shapes: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (Tensor(rng.standard_normal(s), True) for s in shapes.input_shapes)
+    y = a * b
+    dy, v = rng.standard_normal(y.shape), rng.standard_normal(a.shape)
+    y.backward(Tensor(dy))
+    assert (y.shape, a.grad.shape, b.grad.shape) == (shapes.result_shape, a.shape, b.shape)
+    close(np.sum(a.grad.numpy() * v), np.sum(dy * (v * b.numpy())), VALUE["float64"])
+
+
+@pytest.mark.parametrize("axis", [3, -4])
+@pytest.mark.parametrize(
+    "f",
+    [
+        nb.sum, nb.mean, nb.max, nb.prod, nb.var, nb.std, nb.logsumexp, nb.cumulative_sum, nb.flip, nb.sort, nb.unstack,
+        lambda x, axis: nb.split(x, 1, axis=axis), lambda x, axis: nb.repeat(x, 2, axis=axis),
+        lambda x, axis: nb.take(x, nb.tensor([0]), axis=axis), lambda x, axis: nb.roll(x, 1, axis=axis),
+        lambda x, axis: nb.take_along_axis(x, nb.zeros((2, 3, 5), dtype="int64"), axis=axis),
+        lambda x, axis: nb.concat([x, x], axis=axis), lambda x, axis: F.softmax(x, axis),
+        lambda x, axis: nb.tensordot(x, x, axes=((axis,), (0,))), lambda x, axis: nb.moveaxis(x, axis, 0),
+    ],
+)  # fmt: skip
+def test_an_axis_that_is_not_there(f: Any, axis: int) -> None:
+    with pytest.raises(ShapeError):
+        f(nb.ones((2, 3, 5)), axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: nb.take(nb.ones((3, 5)), nb.tensor([[0, 1], [1, 2]]), axis=1),
+            r"take: expected 1-D indices, got shape \(2, 2\)",
+        ),
+        (lambda: nb.split(nb.ones((2, 5)), (2, 2), axis=1), r"split: expected lengths that add up to 5"),
+        (
+            lambda: nb.add(nb.ones((2, 3)), nb.ones(4)),
+            r"add: expected shapes that fit together, got \(2, 3\) and \(4,\)",
+        ),
+        (lambda: nb.sum(nb.ones((2, 3)), axis=(0, 0)), r"sum: .*duplicate value in 'axis'"),
+        (lambda: nb.max(nb.ones((0, 3)), axis=0), r"max: .*zero-size"),
+        (lambda: nb.argmax(nb.ones((0, 3)), axis=0), r"argmax: .*empty sequence"),
+        (lambda: nb.pad(nb.ones((3,)), widths=((0, -1),)), r"pad: expected 1 pairs of widths >= 0"),
+        (lambda: nb.pad(nb.ones((3, 2)), widths=((0, 1),)), r"pad: expected 2 pairs"),
+        (lambda: nb.cumulative_sum(nb.ones((2, 3))), r"axis: expected a number for an array of shape \(2, 3\)"),
+        (lambda: nb.tensordot(nb.ones((2, 3)), nb.ones((2, 3)), axes=1), r"tensordot: expected equal lengths"),
+        (
+            lambda: nb.einsum("ij,jk->ik", nb.ones((2, 3)), nb.ones((2, 3))),
+            r"einsum: expected shapes that fit 'ij,jk->ik'",
+        ),
+        (lambda: nb.einsum("ij->ij", nb.ones((2,))), r"einsum: expected shapes that fit"),
+        (lambda: nb.einsum("ij,jk", nb.ones((2, 3))), r"einsum: expected 2 operands"),
+        (lambda: nb.einsum("ij->ik", nb.ones((2, 3))), r"einsum: expected distinct letters of the inputs"),
+        (lambda: nb.einsum("...i->i", nb.ones((2, 3))), r"einsum: expected letters"),
+        (lambda: F.linear(nb.ones((5, 3)), nb.ones((2, 4))), r"expected input \(\.\.\., 4\), got \(5, 3\)"),
+        (lambda: F.gelu(nb.ones((3,)), approximate="erf"), r'gelu: expected approximate="none" or "tanh"'),
+    ],
+)
+def test_bad_arguments_are_named(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("place", PLACES[1:], ids=str)
+def test_gradients_find_their_way_home(place: Place) -> None:
+    x = Tensor(np.array([1.5, -2.0], place.dtype), True)
+    far = x.to(place.device)
+    assert far.device == place.device
+    y = (far * far).to("cpu")
+    y.backward(Tensor(np.array([1.0, 10.0], place.dtype)), create_graph=True)
+    assert (x.grad.device, x.grad.tolist()) == ("cpu", [3.0, -40.0])
+    g, x.grad = x.grad, None
+    nb.sum(g).backward()
+    assert x.grad.tolist() == [2.0, 20.0]
+
+
+# -- the table itself -----------------------------------------------------------------------------------------------
+
+OPS = [
+    f
+    for module in (elementwise, reduce, shape, index, linear, activation, loss)
+    for name, f in inspect.getmembers(module, inspect.isfunction)
+    if f.__module__ == module.__name__ and not name.startswith("_")
+]
+COMPOSED = {linear.einsum, linear.tensordot}  # of other ops
+INTEGER = {index.one_hot, index.argsort}  # no gradient at all
+
+
+def test_every_op_has_a_line_that_runs_it() -> None:
+    run = set()
+    for case in TABLE:
+        y = case.op(*wrapped(case.draw(), PLACES[1]))  # float32, so that casts to float64 are casts
+        run |= {t.node[1] for t in made(y)}
+    assert set(OPS) - COMPOSED - INTEGER <= run
+    assert {f.__name__ for f in OPS} == {case.name for case in TABLE}
+    assert len({case.id for case in TABLE}) == len(TABLE)

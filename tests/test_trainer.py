@@ -1,6 +1,7 @@
 """Trainer: fit, evaluate and predict, on NumPy and on a pretend device."""
 
 import collections
+import sys
 import threading
 
 import array_api_strict
@@ -156,11 +157,11 @@ def test_templates_and_bound_optimizers():
 
 def test_a_seed_spares_what_was_loaded():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    net.items[0].load_state_dict({"weight": np.eye(2), "bias": np.zeros(2)})
-    before = net.items[1].weight.numpy().copy()
+    net[0].load_state_dict({"weight": np.eye(2), "bias": np.zeros(2)})
+    before = net[1].weight.numpy().copy()
     nb.Trainer(net.to("float32"), device="cpu", seed=5)
-    np.testing.assert_array_equal(net.items[0].weight.numpy(), np.eye(2))
-    assert (net.items[1].weight.numpy() != before).all()
+    np.testing.assert_array_equal(net[0].weight.numpy(), np.eye(2))
+    assert (net[1].weight.numpy() != before).all()
 
 
 def test_data_is_cast_once_to_the_models_dtype():
@@ -239,7 +240,7 @@ def test_data_that_does_not_fit_is_refused(X, y, error, words):
 
 def test_labels_out_of_range_name_the_class_count():
     run = nb.Trainer(nn.MLP([2, 4, 3]), "cross_entropy", device="cpu")
-    with pytest.raises(LabelError, match=r"labels in 0\.\.2 \(3 classes\), got 1 of 4 outside \(first: row 2 = 3\)"):
+    with pytest.raises(LabelError, match=r"3 classes, got 1 of 4 labels outside 0\.\.2 \(first: row 2 = 3\)"):
         run.fit(np.zeros((4, 2)), [0, 1, 3, 2], batch_size=None, shuffle=False, verbose=False)
 
 
@@ -275,3 +276,33 @@ def test_history_is_a_table():
     assert line(history[1]) == "epoch     2  loss 0.2500  accuracy 1.0000"
     with pytest.raises(KeyError, match="epoch, loss, accuracy"):
         history["nothing"]
+
+
+# -- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_a_bar_appears_where_tqdm_is_installed_and_somebody_looks(monkeypatch, capsys):
+    tqdm = pytest.importorskip("tqdm")
+    made = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **kw):
+            made.append(self)
+            super().__init__(*args, **kw)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    small().fit(*rows(), epochs=3)  # nobody looks: plain lines
+    assert made == []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    small().fit(*rows(), epochs=3)
+    assert [bar.n for bar in made] == [3]
+    assert capsys.readouterr().out.count("epoch") >= 6
+    small().fit(*rows(), epochs=3, verbose=False)
+    assert len(made) == 1
+
+
+def test_without_tqdm_there_are_plain_lines(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    small().fit(*rows(), epochs=2)
+    assert len(capsys.readouterr().out.splitlines()) == 2

@@ -3,7 +3,7 @@
 from .base import DTYPES, FLOATING, INTEGRAL, KERNELS, SYNC, Array, Backend, dtype_name
 from .detect import cuda_status
 from .device import CPU, Device, DeviceLike, HostArray, device, device_of, shown, to_host
-from .primitive import PRIMITIVES, erf, gather, one_hot, place, primitive, scatter_add
+from .primitive import PRIMITIVES, erf, gather, logistic, one_hot, place, primitive, scatter_add, total
 from .registry import NUMPY, backend_of, is_array, library_backend, namespace, register
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "gather",
     "is_array",
     "library_backend",
+    "logistic",
     "namespace",
     "one_hot",
     "place",
@@ -37,4 +38,5 @@ __all__ = [
     "scatter_add",
     "shown",
     "to_host",
+    "total",
 ]

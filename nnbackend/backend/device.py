@@ -57,7 +57,7 @@ def device(spec: DeviceLike = "auto") -> Device:
     if is_array(spec):
         return device_of(spec)
     library = type(spec).__module__.partition(".")[0]
-    if library in ("cupy", "array_api_strict"):
+    if library in ("cupy", "array_api_strict") and type(spec).__name__ == "Device":
         return Device(library_backend(library), spec)
     raise ValueError(f"device: expected {_NAMES}, got {spec!r}.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,28 +20,52 @@ class NumpyBackend(Backend):
         super().__init__("numpy", np, OVERRIDES if KERNELS else None)
 
     def dtype(self, spec: Any) -> np.dtype[Any]:
+        """NumPy's dtype of that name."""
         return np.dtype(dtype_name(spec))
 
     def device_name(self, raw: Any) -> str:
+        """Always "cpu"."""
         return "cpu"
 
     def default_device(self) -> str:
+        """The only one."""
         return "cpu"
 
     def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
-        return np.array(host, dtype=self.dtype(host.dtype), order="C")  # big-endian data becomes native here
+        """A copy, contiguous and in native byte order."""
+        return np.array(host, dtype=self.dtype(host.dtype), order="C")
 
     def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        """The array itself."""
         return np.asarray(x)
 
     def copy(self, x: Array) -> Array:
+        """A contiguous copy."""
         return np.array(x, order="C")
 
     def own(self, x: Array) -> Array:
+        """As it is if it owns its memory."""
         return x if x.__class__ is np.ndarray and x.base is None else np.array(x, order="C")
 
     def one(self, like: Array) -> Array:
-        return like.dtype.type(1)
+        """A NumPy scalar: cheaper than an array."""
+        return ONES.get(like.__class__) or like.dtype.type(1)
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + exp(-x)) in one new array."""
+    limit = EXP_LIMITS.get(x.dtype)
+    if limit is None or not x.shape:
+        return NotImplemented
+    y = np.maximum(x, -limit)
+    np.negative(y, y)
+    np.exp(y, y)
+    np.add(y, 1.0, y)
+    return np.divide(1.0, y, y)
+
+
+ONES = {t: t(1) for t in (np.float32, np.float64)}
+EXP_LIMITS = {np.dtype(t): math.log(float(np.finfo(t).max)) - 0.5 for t in (np.float32, np.float64)}
 
 
 def gather(x: Array, index: Array) -> Array:
@@ -49,7 +75,7 @@ def gather(x: Array, index: Array) -> Array:
 
 def scatter_add(dy: Array, index: Array, rows: int) -> Array:
     """Sums of the rows of `dy` that share an index: sorted, then added in one pass (1.5 times `np.add.at`)."""
-    flat = index.reshape(-1)
+    flat = index.reshape(-1).astype(np.intp, copy=False)  # narrow integers may not reach `rows`
     out = np.zeros((rows, *dy.shape[index.ndim :]), dy.dtype)
     if flat.size:
         flat = np.where(flat < 0, flat + rows, flat)
@@ -79,4 +105,11 @@ def one_hot(index: Array, classes: int, dtype: Any) -> Array:
     return out.reshape(*index.shape, classes)
 
 
-OVERRIDES = {"gather": gather, "scatter_add": scatter_add, "place": place, "one_hot": one_hot}
+OVERRIDES: dict[str, Callable[..., Array]] = {
+    "total": np.add.reduce,
+    "logistic": logistic,
+    "gather": gather,
+    "scatter_add": scatter_add,
+    "place": place,
+    "one_hot": one_hot,
+}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .base import Array
-from .registry import backend_of, namespace
+from .registry import BACKENDS, backend_of, namespace
 
 PRIMITIVES: dict[str, Callable[..., Array]] = {}
 
@@ -23,7 +23,7 @@ def primitive(spec: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(spec)
     def run(x: Array, *rest: Any) -> Array:
-        override = backend_of(x).overrides.get(name)
+        override = (BACKENDS.get(type(x)) or backend_of(x)).overrides.get(name)
         if override is not None:
             y = override(x, *rest)
             if y is not NotImplemented:
@@ -32,6 +32,21 @@ def primitive(spec: Callable[..., Array]) -> Callable[..., Array]:
 
     PRIMITIVES[name] = run
     return run
+
+
+@primitive
+def total(x: Array, axis: int | tuple[int, ...] | None) -> Array:
+    """Sum of the elements along `axis`: for the ops of every training step, whose sums are small."""
+    return namespace(x).sum(x, axis=axis)
+
+
+@primitive
+def logistic(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow for any x."""
+    xp = namespace(x)
+    y = xp.exp(-xp.maximum(x, -backend_of(x).exp_limit(x.dtype)))
+    y += 1.0
+    return 1.0 / y
 
 
 @primitive
@@ -56,9 +71,16 @@ def scatter_add(dy: Array, index: Array, rows: int) -> Array:
 def one_hot(index: Array, classes: int, dtype: Any) -> Array:
     """(...) integers, negative ones counted from the end -> (..., classes) zeros and ones."""
     xp = namespace(index)
-    index = xp.where(index < 0, index + classes, index)
-    columns = xp.arange(classes, dtype=index.dtype, device=index.device)
-    return xp.astype(xp.expand_dims(index, axis=-1) == columns, dtype)
+    columns = xp.arange(classes, device=index.device)
+    return xp.astype(xp.expand_dims(_from_zero(index, classes), axis=-1) == columns, dtype)
+
+
+def _from_zero(index: Array, n: int) -> Array:
+    """`index` into n elements without negative numbers, in the library's own integers: narrow ones may not reach n."""
+    xp = namespace(index)
+    kinds = xp.__array_namespace_info__().default_dtypes(device=index.device)
+    index = xp.astype(index, kinds["indexing"], copy=False)
+    return xp.where(index < 0, index + n, index)
 
 
 @primitive
@@ -66,15 +88,22 @@ def place(dy: Array, key: Any, shape: tuple[int, ...]) -> Array:
     """The way back of `x[key]`: zeros of `shape` with `dy` added at `key`, repeats counted each time."""
     xp = namespace(dy)
     parts = key if isinstance(key, tuple) else (key,)
-    if all(hasattr(part, "dtype") and xp.isdtype(part.dtype, "integral") for part in parts) and len(parts) == len(shape):
-        flat = 0
-        for part, n in zip(parts, shape, strict=True):
-            flat = flat * n + xp.where(part < 0, part + n, part)
-        total = scatter_add(xp.reshape(dy, (-1,)), xp.reshape(flat, (-1,)), math.prod(shape))
-        return xp.reshape(total, shape)
-    out = xp.zeros(shape, dtype=dy.dtype, device=dy.device)
-    out[key] = dy
-    return out
+    by_index = [isinstance(p, list) or (hasattr(p, "dtype") and xp.isdtype(p.dtype, "integral")) for p in parts]
+    if not any(by_index):
+        out = xp.zeros(shape, dtype=dy.dtype, device=dy.device)
+        if any(p is None for p in parts):
+            key = tuple(p for p in parts if p is not None)
+            dy = xp.reshape(dy, out[key].shape)
+        out[key] = dy
+        return out
+    if all(by_index) and not isinstance(parts[0], list):
+        rows, places = math.prod(shape[: len(parts)]), 0
+        for part, n in zip(parts, shape, strict=False):
+            places = places * n + _from_zero(part, n)
+    else:
+        rows = math.prod(shape)
+        places = xp.reshape(xp.arange(rows, device=dy.device), shape)[key]
+    return xp.reshape(scatter_add(dy, places, rows), shape)
 
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
@@ -84,7 +113,9 @@ def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     return y
 
 
-_SMALL_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+_SMALL_P = (
+    1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3,
+)  # fmt: skip
 _SMALL_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
 _LARGE_P = (
     2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
@@ -103,6 +134,6 @@ def erf(x: Array) -> Array:
     a = xp.minimum(xp.abs(x), 6.0)  # beyond 6, erf is 1 in float64
     s = xp.minimum(a, 0.5)
     s = s * s
-    small = x * _polynomial(s, _SMALL_P) / _polynomial(s, _SMALL_Q)
+    small = x * (_polynomial(s, _SMALL_P) / _polynomial(s, _SMALL_Q))
     large = xp.sign(x) * (1.0 - xp.exp(-a * a) * _polynomial(a, _LARGE_P) / _polynomial(a, _LARGE_Q))
     return xp.where(a <= 0.46875, small, large)

@@ -15,14 +15,14 @@ from .numpy_backend import NumpyBackend
 NUMPY = NumpyBackend()
 
 # One namespace per array type: true for NumPy, CuPy, array-api-strict, Tensor and whatever records a program.
-_BACKENDS: dict[type, Backend] = {}
+BACKENDS: dict[type, Backend] = {}
 _NAMESPACES: dict[type, Any] = {}
 _BY_LIBRARY: dict[str, Backend] = {"numpy": NUMPY}
 
 
 def register(kind: type, backend: Backend) -> None:
     """From now on arrays of type `kind` belong to `backend`."""
-    _BACKENDS[kind] = backend
+    BACKENDS[kind] = backend
     _NAMESPACES[kind] = backend.xp
 
 
@@ -43,27 +43,27 @@ def namespace(x: Array) -> Any:
 def backend_of(x: Array) -> Backend:
     """The library of an array: its namespace, its devices, its faster primitives. DTypeError for what is no array."""
     try:
-        return _BACKENDS[type(x)]
+        return BACKENDS[type(x)]
     except KeyError:
         kind = type(x)
     library = kind.__module__.partition(".")[0]
-    base = next((b for b in kind.__mro__ if b in _BACKENDS), None)
+    base = next((b for b in kind.__mro__ if b in BACKENDS), None)
     if library == "cupy":
         register(kind, library_backend(library))
     elif base is not None and not isinstance(x, np.ndarray):  # a subclass of Tensor; NumPy's own may mean anything
-        register(kind, _BACKENDS[base])
+        register(kind, BACKENDS[base])
     elif hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray):
         register(kind, _BY_LIBRARY.setdefault(library, Backend(library, x.__array_namespace__())))
     else:
         name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
         raise DTypeError(f"expected an array, got {name}. Convert it with nb.tensor(...).")
-    return _BACKENDS[kind]
+    return BACKENDS[kind]
 
 
 def is_array(x: Any) -> bool:
     """Is `x` an array of some library? Python numbers and lists are not."""
     kind = type(x)
-    return kind in _BACKENDS or hasattr(kind, "__array_namespace__") or kind.__module__.partition(".")[0] == "cupy"
+    return kind in BACKENDS or hasattr(kind, "__array_namespace__") or kind.__module__.partition(".")[0] == "cupy"
 
 
 def library_backend(library: str) -> Backend:

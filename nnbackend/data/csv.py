@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # costs 15 ms
 
 Missing = Literal["error", "mean", "drop"]
 MISSING_CELLS = frozenset({"", "NA", "NaN", "nan", "null", "?"})

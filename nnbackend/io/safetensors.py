@@ -15,15 +15,17 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import errors
 from ..errors import CorruptCheckpointError as Corrupt
 from ..errors import UnsafeFileError as Unsafe
 from .atomic import replace_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # costs 15 ms
 
 _Path: TypeAlias = str | os.PathLike[str]
 _MAX_HEADER = 100_000_000

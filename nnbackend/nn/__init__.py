@@ -1,6 +1,6 @@
-"""Layers, and what they are made of. `from nnbackend import nn`"""
+"""Layers, and what they are made of. `from nnbackend import nn`."""
 
-from ..cells import Buffer, Parameter, Scalar
+from ..cells import Buffer, Parameter, Scalar  # noqa: I001
 from . import init
 from .activation import (
     ELU, GELU, LeakyReLU, LogSigmoid, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh, activation,

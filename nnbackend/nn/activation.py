@@ -20,7 +20,7 @@ class _Plain(Module):
 
 
 class Sigmoid(_Plain):
-    """1 / (1 + exp(-x))"""
+    """1 / (1 + exp(-x))."""
 
     function = staticmethod(F.sigmoid)
 
@@ -32,19 +32,19 @@ class Tanh(_Plain):
 
 
 class ReLU(_Plain):
-    """max(x, 0)"""
+    """max(x, 0)."""
 
     function = staticmethod(F.relu)
 
 
 class SiLU(_Plain):
-    """x * sigmoid(x)"""
+    """x * sigmoid(x)."""
 
     function = staticmethod(F.silu)
 
 
 class LogSigmoid(_Plain):
-    """log(sigmoid(x))"""
+    """log(sigmoid(x))."""
 
     function = staticmethod(F.logsigmoid)
 
@@ -60,6 +60,7 @@ class LeakyReLU(Module):
         return F.leaky_relu(x, self.negative_slope)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"negative_slope={self.negative_slope}"
 
 
@@ -74,6 +75,7 @@ class ELU(Module):
         return F.elu(x, self.alpha)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"alpha={self.alpha}"
 
 
@@ -88,11 +90,12 @@ class GELU(Module):
         return F.gelu(x, self.approximate)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"approximate={self.approximate!r}"
 
 
 class Softplus(Module):
-    """log(1 + exp(beta * x)) / beta"""
+    """log(1 + exp(beta * x)) / beta."""
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = beta, threshold
@@ -102,6 +105,7 @@ class Softplus(Module):
         return F.softplus(x, self.beta, self.threshold)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"beta={self.beta}, threshold={self.threshold}"
 
 
@@ -116,6 +120,7 @@ class Softmax(Module):
         return F.softmax(x, self.dim)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"dim={self.dim}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from ..backend import DeviceLike
 from .activation import activation as make_activation
 from .layers import Dropout, Linear
-from .module import Module, Self
+from .module import Module
 
 
 class ModuleList(Module):
@@ -18,15 +19,15 @@ class ModuleList(Module):
         for module in modules:
             self.append(module)
 
-    def append(self: Self, module: Module) -> Self:
+    def append(self, module: Module) -> ModuleList:
         """Add one at the end; returns the list."""
-        setattr(self, str(len(self)), self._module(module))
+        self._place(str(len(self)), module)
         return self
 
-    def _module(self, module: Module) -> Module:
+    def _place(self, name: str, module: Module) -> None:
         if not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}.")
-        return module
+        setattr(self, name, module)
 
     def __len__(self) -> int:
         return len(self._children())
@@ -48,7 +49,7 @@ class ModuleList(Module):
         return part
 
     def __setitem__(self, i: int, module: Module) -> None:
-        setattr(self, list(self._children())[i], self._module(module))
+        self._place(list(self._children())[i], module)
 
 
 class Sequential(ModuleList):
@@ -59,8 +60,9 @@ class Sequential(ModuleList):
 
     def forward(self, x: Any) -> Any:
         """The output of each is the input of the next."""
-        for module in self:
-            x = module(x)
+        for module in tuple(self.__dict__.values()):  # another thread may set the training flag meanwhile
+            if isinstance(module, Module):
+                x = module(x)
         return x
 
 
@@ -84,7 +86,7 @@ class MLP(Sequential):
             raise ValueError(f"MLP: expected at least the sizes of input and output, got {list(sizes)}.")
         super().__init__()
         last = len(sizes) - 2
-        for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
             self.append(Linear(n_in, n_out, device=device, dtype=dtype))
             after = activation if i < last else output
             if after is not None:

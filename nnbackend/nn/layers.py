@@ -27,10 +27,11 @@ class Linear(Module):
         self.bias = Parameter.drawn(start, (out_features,), device, dtype) if bias else None
 
     def forward(self, x: Any) -> Any:
-        """(..., in_features) -> (..., out_features)"""
+        """(..., in_features) -> (..., out_features)."""
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
 
 
@@ -48,6 +49,7 @@ class Dropout(RandomModule):
         return F.dropout(x, self.p, **self.next_address()) if self.training and self.p else x
 
     def extra_repr(self) -> str:
+        """The settings."""
         return f"p={self.p}"
 
 
@@ -62,6 +64,7 @@ class Flatten(Module):
         return F.flatten(x, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return "" if (self.start_dim, self.end_dim) == (1, -1) else f"{self.start_dim}, {self.end_dim}"
 
 

@@ -22,6 +22,7 @@ class _Loss(Module):
         return type(self).function(input, target, reduction=self.reduction)
 
     def extra_repr(self) -> str:
+        """The settings."""
         return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
 
 
@@ -70,4 +71,4 @@ class HuberLoss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Any:
         """Predictions and targets in, the loss out."""
-        return F.huber_loss(input, target, self.delta, reduction=self.reduction)
+        return F.huber_loss(input, target, self.reduction, self.delta)

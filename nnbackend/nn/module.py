@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..backend import FLOATING, DeviceLike, dtype_name, is_array
 from ..backend import device as find_device
-from ..cells import Buffer, Cell, Parameter, Scalar, recorder, structure
+from ..cells import Buffer, Cell, Parameter, Scalar, clear_gradients, recorder, structure
 from ..creation import asarray
 from ..creation import tensor as copied
 from ..errors import DTypeError, IncompatibleCheckpointError, NNBackendError
@@ -53,6 +53,7 @@ class Module:
         raise TypeError(f"{type(self).__name__}: expected a forward method in the class.")
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
+        """Run `forward`. The result is a Tensor, for plain arrays too; an error says which layer it comes from."""
         r = recorder.get()
         try:
             if r is None:
@@ -88,6 +89,9 @@ class Module:
                 raise TypeError(f"{place}: expected a tensor or None, got {type(value).__name__}.")
             old.assign(value)
             return
+        elif isinstance(old, Scalar) and isinstance(value, int | float):
+            old.value = value
+            return
         object.__setattr__(self, name, value)
         structure.changed()
 
@@ -111,7 +115,7 @@ class Module:
 
     # -- walking
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it with their paths, each once."""
+        """Every module from this one down with its path, each once."""
         seen: set[int] = set()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
@@ -123,7 +127,7 @@ class Module:
                 stack.extend(reversed(below))
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
+        """Every module from this one down."""
         return (module for _, module in self.named_modules())
 
     def children(self) -> Iterator[Module]:
@@ -183,14 +187,14 @@ class Module:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for p in self.parameters():
-            p.grad = None
+        clear_gradients(self.parameters())
 
     # -- values
     def init(self: Self, seed: int, only_fresh: bool = False) -> Self:
         """Draw all parameters again, each from (seed, path): one seed is one set of weights, on every device.
 
-        Random layers such as dropout start over, too. `only_fresh` spares parameters already loaded, assigned or trained.
+        Random layers such as dropout start over, too. `only_fresh` spares parameters that were loaded, assigned or
+        trained.
         """
         key = key_of(seed)
         for name, p in self.named_parameters():
@@ -202,7 +206,7 @@ class Module:
         return self
 
     def to(self: Self, *targets: Any, device: DeviceLike = None, dtype: Any = None) -> Self:
-        """Move in place: `net.to("cuda")`, `net.to("float64")`, `net.to(device="cpu", dtype="float32")`. Returns itself."""
+        """Move in place: `net.to("cuda")`, `net.to("float64")`, `net.to(device="cpu", dtype="float32")`."""
         for target in targets:
             try:
                 device = find_device(target)
@@ -216,11 +220,11 @@ class Module:
         return self
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all parameters and persistent buffers by path, as in PyTorch; a tied one under each of its paths."""
+        """Copies of parameters and persistent buffers by path, as in PyTorch; a tied one under each of its paths."""
         return {name: Tensor(cell.data).clone() for name, cell in self._stored().items()}
 
     def _stored(self) -> dict[str, Cell]:
-        own = {n: c for n, c in self.__dict__.items() if isinstance(c, Parameter)}
+        own: dict[str, Cell] = {n: c for n, c in self.__dict__.items() if isinstance(c, Parameter)}
         own.update((n, c) for n, c in self.__dict__.items() if isinstance(c, Buffer) and c.persistent)
         for name, child in self._children().items():
             own.update((f"{name}.{n}", c) for n, c in child._stored().items())
@@ -244,7 +248,9 @@ class Module:
         if strict:
             faults += [f"{kind}: {', '.join(n)}" for kind, n in (("missing", missing), ("unexpected", unexpected)) if n]
         if faults:
-            raise IncompatibleCheckpointError(f"load_state_dict: expected the keys and shapes of this model, got {'; '.join(faults)}.")
+            raise IncompatibleCheckpointError(
+                f"load_state_dict: expected the keys and shapes of this model, got {'; '.join(faults)}."
+            )
         ready = {name: values[name].to(cell.device) for name, cell in cells.items() if name in values}
         widths = {value.dtype for value in ready.values() if value.dtype in FLOATING}
         if len(widths) == 1 and (width := widths.pop()).itemsize == 8:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ..backend import Array, namespace
+from ..backend import Array, logistic, namespace
 from ..backend import erf as _erf
-from .core import Op, constant, logistic
+from .core import Op, constant
 
 
 def sigmoid(x: Array) -> Op:
@@ -23,6 +23,8 @@ def relu(x: Array) -> Op:
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Op:
+    """The positive part, and a little of the negative one: max(x, 0) + negative_slope * min(x, 0)."""
+
     def slope(x: Array) -> Array:
         up = namespace(x).astype(x > 0.0, x.dtype)
         return up + (1.0 - up) * negative_slope
@@ -31,11 +33,11 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Op:
 
 
 def elu(x: Array, alpha: float = 1.0) -> Op:
-    """x above 0, alpha * (exp(x) - 1) below."""
+    """Identity above 0, alpha * (exp(x) - 1) below."""
     xp = namespace(x)
     low = xp.minimum(x, 0.0)
     y = xp.where(x > 0.0, x, alpha * xp.expm1(low))
-    return y, (lambda dy: dy * xp.where(x > 0.0, 1.0 + 0.0 * x, alpha * xp.exp(low)), None)
+    return y, (lambda dy: dy * xp.where(x > 0.0, 1.0, alpha * xp.exp(low)), None)
 
 
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Op:
@@ -45,7 +47,7 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Op:
     soft = (xp.maximum(z, 0.0) + xp.log1p(xp.exp(-xp.abs(z)))) / beta
 
     def dx(dy: Array) -> Array:
-        return dy * xp.where(z > threshold, 1.0 + 0.0 * x, logistic(z))
+        return dy * xp.where(z > threshold, 1.0, logistic(z))
 
     return xp.where(z > threshold, x, soft), (dx, None, None)
 
@@ -57,13 +59,13 @@ def logsigmoid(x: Array) -> Op:
 
 
 def silu(x: Array) -> Op:
-    """x * sigmoid(x)"""
+    """SiLU or swish: x * sigmoid(x)."""
     s = logistic(x)
     return x * s, (lambda dy: dy * (s * (1.0 + x * (1.0 - s))),)
 
 
 def gelu(x: Array, approximate: str = "none") -> Op:
-    """x * Phi(x), with Phi the normal distribution function, or PyTorch's `"tanh"` approximation of it."""
+    """GELU: x * Phi(x), with Phi the normal distribution function, or PyTorch's `"tanh"` approximation of it."""
     xp = namespace(x)
     if approximate == "none":
         phi = 0.5 * (1.0 + _erf(x * math.sqrt(0.5)))

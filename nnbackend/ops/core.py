@@ -20,13 +20,14 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ..backend import Array, backend_of, namespace
+from ..backend import Array, namespace, total
+from ..errors import ShapeError
 
 Pullback: TypeAlias = Callable[[Array], Array] | None
 
 
 class joint:
-    """One function for all arguments: `fn(dy, needs) -> tuple`, where `needs[i]` says whether argument i wants its gradient."""
+    """One function for all arguments: `fn(dy, needs) -> tuple`; `needs[i]` says if argument i wants its gradient."""
 
     __slots__ = ("fn",)
 
@@ -36,6 +37,7 @@ class joint:
 
 Op: TypeAlias = tuple[Array, tuple[Pullback, ...] | joint]
 Axis: TypeAlias = int | tuple[int, ...] | None
+NUMBERS = frozenset({int, float, bool})  # by class: NumPy's 0-d arrays are instances of `float`, too
 
 
 def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
@@ -45,7 +47,7 @@ def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
     xp = namespace(dy)
     extra = len(dy.shape) - len(shape)
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and dy.shape[i + extra] != 1)
-    dx = xp.sum(dy, axis=axes) if axes else dy
+    dx = total(dy, axes) if axes else dy
     return dx if dx.shape == shape else xp.reshape(dx, shape)
 
 
@@ -72,15 +74,14 @@ def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in ((axis,) if isinstance(axis, int) else axis))
 
 
+def axis_of(axis: int, ndim: int) -> int:
+    """The axis meant, as a non-negative number. ShapeError if there is none such."""
+    if not -ndim <= axis < ndim:
+        raise ShapeError(f"axis: expected a number in {-ndim}..{ndim - 1}, got {axis}.")
+    return axis % ndim
+
+
 def kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """`shape` with the reduced axes kept as 1."""
     axes = axes_of(axis, len(shape))
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
-
-
-def logistic(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow for any x."""
-    xp = namespace(x)
-    y = xp.exp(-xp.maximum(x, -backend_of(x).exp_limit(x.dtype)))
-    y += 1.0
-    return 1.0 / y

@@ -10,7 +10,8 @@ from ..backend import gather as _gather
 from ..backend import one_hot as _one_hot
 from ..backend import place as _place
 from ..backend import scatter_add as _scatter_add
-from .core import Op, constant, shape_of, unbroadcast
+from ..errors import ShapeError
+from .core import Op, axis_of, constant, shape_of, unbroadcast
 
 
 def getitem(x: Array, key: Any) -> Op:
@@ -34,7 +35,12 @@ def setitem(x: Array, value: Array, key: Any) -> Op:
         kept[key] = 0.0
         return kept
 
-    return y, (dx, lambda dy: unbroadcast(dy[key], shape_of(value)), None)
+    def dvalue(dy: Array) -> Array:
+        part, shape = dy[key], shape_of(value)
+        needed = shape[max(0, len(shape) - len(part.shape)) :]  # a value may have further axes of length 1 in front
+        return namespace(dy).reshape(unbroadcast(part, needed), shape)
+
+    return y, (dx, dvalue, None)
 
 
 def gather(x: Array, index: Array) -> Op:
@@ -55,7 +61,9 @@ def one_hot(index: Array, classes: int, dtype: Any) -> Op:
 def take(x: Array, indices: Array, axis: int = 0) -> Op:
     """Slices of `x` along `axis` at 1-D `indices`."""
     xp = namespace(x)
-    axis = axis % len(x.shape)
+    axis = axis_of(axis, len(x.shape))
+    if len(indices.shape) != 1:
+        raise ShapeError(f"take: expected 1-D indices, got shape {indices.shape}. Use x[...] or take_along_axis.")
 
     def dx(dy: Array) -> Array:
         rows = _scatter_add(xp.moveaxis(dy, axis, 0), indices, x.shape[axis])
@@ -66,18 +74,18 @@ def take(x: Array, indices: Array, axis: int = 0) -> Op:
 
 def take_along_axis(x: Array, indices: Array, axis: int = -1) -> Op:
     """Element `indices[..., j, ...]` of each line along `axis`."""
-    xp = namespace(x)
-    axis = axis % len(x.shape)
+    xp, ip = namespace(x), namespace(indices)
+    axis = axis_of(axis, len(x.shape))
     n = x.shape[axis]
 
     def dx(dy: Array) -> Array:
-        lines, moved = xp.moveaxis(dy, axis, -1), namespace(indices).moveaxis(indices, axis, -1)
+        lines = xp.moveaxis(dy, axis, -1)
         count, k = math.prod(lines.shape[:-1]), lines.shape[-1]
-        ip = namespace(indices)
-        starts = ip.arange(count, dtype=indices.dtype, device=indices.device) * n
+        starts = ip.arange(count, device=indices.device) * n
+        moved = ip.astype(ip.broadcast_to(ip.moveaxis(indices, axis, -1), lines.shape), starts.dtype)
         flat = ip.reshape(starts, (count, 1)) + ip.reshape(ip.where(moved < 0, moved + n, moved), (count, k))
         total = _scatter_add(xp.reshape(lines, (count * k,)), ip.reshape(flat, (count * k,)), count * n)
-        return xp.moveaxis(xp.reshape(total, (*lines.shape[:-1], n)), -1, axis)
+        return unbroadcast(xp.moveaxis(xp.reshape(total, (*lines.shape[:-1], n)), -1, axis), x.shape)
 
     return xp.take_along_axis(x, indices, axis=axis), (dx, None)
 
@@ -95,16 +103,28 @@ def where(condition: Array, a: Array, b: Array) -> Op:
     )
 
 
-def masked_fill(x: Array, mask: Array, value: float) -> Op:
-    """`x` with `value` where `mask` holds (it broadcasts to the shape of `x`)."""
-    xp = namespace(x)
-    return xp.where(mask, value, x), (lambda dy: namespace(dy).where(mask, 0.0, dy), None, None)
+def masked_fill(x: Array, mask: Array, value: Array) -> Op:
+    """`x` with `value` where `mask` holds."""
+    return namespace(x).where(mask, value, x), (
+        lambda dy: unbroadcast(namespace(dy).where(mask, 0.0, dy), x.shape),
+        None,
+        lambda dy: unbroadcast(namespace(dy).where(mask, dy, 0.0), shape_of(value)),
+    )
 
 
 def sort(x: Array, axis: int = -1, descending: bool = False, stable: bool = True) -> Op:
     """Sorted values; ties keep their order."""
     xp = namespace(x)
-    order = xp.argsort(constant(x), axis=axis, descending=descending, stable=stable)
-    back = namespace(order).argsort(order, axis=axis)
-    return xp.take_along_axis(x, order, axis=axis), (lambda dy: xp.take_along_axis(dy, back, axis=axis),)
+    order, _ = argsort(constant(x), axis, descending, stable)
+    return xp.take_along_axis(x, order, axis=axis), (
+        lambda dy: xp.take_along_axis(dy, xp.argsort(order, axis=axis), axis=axis),
+    )
 
+
+def argsort(x: Array, axis: int = -1, descending: bool = False, stable: bool = True) -> Op:
+    """Where each of the sorted values stands in `x`; ties keep their order."""
+    xp = namespace(x)
+    if not descending:
+        return xp.argsort(x, axis=axis, stable=stable), (None,)
+    back_to_front = xp.argsort(xp.flip(x, axis=axis), axis=axis, stable=stable)  # NumPy does not know `descending`
+    return x.shape[axis] - 1 - xp.flip(back_to_front, axis=axis), (None,)

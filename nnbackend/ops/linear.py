@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..backend import Array, namespace
+from ..backend import Array, namespace, total
 from ..errors import ShapeError
-from .core import Op, unbroadcast
+from .core import Op, axis_of, unbroadcast
 
 
 def matmul(a: Array, b: Array) -> Op:
@@ -35,22 +35,23 @@ def matmul(a: Array, b: Array) -> Op:
 
 
 def linear(x: Array, w: Array, b: Array | None = None) -> Op:
-    """(..., i), (o, i), (o,) -> (..., o)"""
-    if x.shape[-1:] != w.shape[1:]:
-        raise ShapeError(f"expected input (..., {w.shape[-1]}), got {x.shape}")
-    y = x @ w.T
+    """Affine map (..., i), (o, i), (o,) -> (..., o): `x @ w.T + b`."""
+    try:
+        y = x @ w.T
+    except ValueError as error:
+        raise ShapeError(f"expected input (..., {w.shape[-1]}), got {x.shape}") from error
     if b is not None:
         y += b
     if len(x.shape) == 2:
-        return y, (lambda dy: dy @ w, lambda dy: dy.T @ x, lambda dy: namespace(dy).sum(dy, axis=0))
+        return y, (lambda dy: dy @ w, lambda dy: dy.T @ x, lambda dy: total(dy, 0))
 
     def rows(z: Array) -> Array:
-        return namespace(z).reshape(z, (-1, z.shape[-1])) if math.prod(z.shape) else z[..., 0:0]
+        return namespace(z).reshape(z, (math.prod(z.shape[:-1]), z.shape[-1]))
 
     return y, (
         lambda dy: dy @ w,
         lambda dy: rows(dy).T @ rows(x),
-        lambda dy: namespace(dy).sum(rows(dy), axis=0),
+        lambda dy: total(rows(dy), 0),
     )
 
 
@@ -73,7 +74,7 @@ def tensordot(a: Array, b: Array, axes: int | tuple[Sequence[int], Sequence[int]
     """Sum of products over `axes`: the last n of `a` with the first n of `b`, or two lists of axes."""
     na, nb = len(a.shape), len(b.shape)
     left, right = (range(na - axes, na), range(axes)) if isinstance(axes, int) else axes
-    left, right = [i % na for i in left], [i % nb for i in right]
+    left, right = [axis_of(i, na) for i in left], [axis_of(i, nb) for i in right]
     if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
         raise ShapeError(f"tensordot: expected equal lengths along the axes {axes}, got {a.shape} and {b.shape}")
     free_a, free_b = [i for i in range(na) if i not in left], [i for i in range(nb) if i not in right]
@@ -114,7 +115,9 @@ def _subscripts(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], 
         raise ValueError(f"einsum: expected distinct letters of the inputs in the result, got {subscripts!r}.")
     lengths: dict[str, int] = {}
     for letters, x in zip(inputs, operands, strict=True):
-        if len(letters) != len(x.shape) or any(lengths.setdefault(c, n) != n for c, n in zip(letters, x.shape, strict=True)):
+        if len(letters) != len(x.shape) or any(
+            lengths.setdefault(c, n) != n for c, n in zip(letters, x.shape, strict=True)
+        ):
             shapes = ", ".join(str(x.shape) for x in operands)
             raise ShapeError(f"einsum: expected shapes that fit {subscripts!r}, got {shapes}")
     return inputs, output

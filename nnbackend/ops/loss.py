@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-from ..backend import Array, namespace, one_hot
-from .core import Op, constant, logistic, size
+import math
+
+from ..backend import Array, logistic, namespace, one_hot, total
+from .core import Op, constant, unbroadcast
 
 
-def _reduce(per_element: Array, reduction: str, n: int) -> tuple[Array, float]:
+def _reduce(each: Array, reduction: str) -> tuple[Array, float]:
     """The value, and what the gradient of each element is multiplied by."""
-    xp = namespace(per_element)
     if reduction == "mean":
-        return xp.sum(per_element) * (1.0 / n), 1.0 / n
-    return (xp.sum(per_element), 1.0) if reduction == "sum" else (per_element, 1.0)
+        c = 1.0 / math.prod(each.shape)
+        return total(each, None) * c, c
+    return (total(each, None), 1.0) if reduction == "sum" else (each, 1.0)
 
 
 def mse_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
     """Squared error."""
-    e = x - target
-    y, c = _reduce(e * e, reduction, size(e))
-    return y, (lambda dy: e * (dy * (2.0 * c)), lambda dy: e * (dy * (-2.0 * c)))
+    e, xs, ts = x - target, x.shape, target.shape
+    y, c = _reduce(e * e, reduction)
+    return y, (lambda dy: unbroadcast(e * (dy * (2.0 * c)), xs), lambda dy: unbroadcast(e * (dy * (-2.0 * c)), ts))
 
 
 def l1_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
     """Absolute error; the gradient at 0 is 0."""
     xp = namespace(x)
-    e = x - target
-    y, c = _reduce(xp.abs(e), reduction, size(e))
-    return y, (lambda dy: xp.sign(e) * (dy * c), lambda dy: xp.sign(e) * (dy * -c))
+    e, xs, ts = x - target, x.shape, target.shape
+    y, c = _reduce(xp.abs(e), reduction)
+    return y, (lambda dy: unbroadcast(xp.sign(e) * (dy * c), xs), lambda dy: unbroadcast(xp.sign(e) * (dy * -c), ts))
 
 
 def huber_loss(x: Array, target: Array, delta: float = 1.0, reduction: str = "mean") -> Op:
     """Squared error / 2 up to `delta`, a straight line beyond (Huber 1964)."""
     xp = namespace(x)
-    e = x - target
+    e, xs, ts = x - target, x.shape, target.shape
     g = xp.clip(e, -delta, delta)  # its gradient; e * g - g * g / 2 is the loss in both branches
-    y, c = _reduce(g * (e - 0.5 * g), reduction, size(e))
-    return y, (lambda dy: g * (dy * c), lambda dy: g * (dy * -c))
+    y, c = _reduce(g * (e - 0.5 * g), reduction)
+    return y, (lambda dy: unbroadcast(g * (dy * c), xs), lambda dy: unbroadcast(g * (dy * -c), ts))
 
 
 def binary_cross_entropy_with_logits(z: Array, target: Array, reduction: str = "mean") -> Op:
     """-target * log(p) - (1 - target) * log(1 - p) of p = sigmoid(z), finite for any z."""
     xp = namespace(z)
-    y, c = _reduce(xp.maximum(z, 0.0) - z * target + xp.log1p(xp.exp(-xp.abs(z))), reduction, size(z))
+    y, c = _reduce(xp.maximum(z, 0.0) - z * target + xp.log1p(xp.exp(-xp.abs(z))), reduction)
     return y, (lambda dy: (logistic(z) - target) * (dy * c), lambda dy: z * (dy * -c))
 
 
@@ -53,7 +55,7 @@ def binary_cross_entropy(p: Array, target: Array, reduction: str = "mean") -> Op
         some = v > 0.0
         return xp.where(some, xp.maximum(xp.log(xp.where(some, v, 1.0)), -100.0), -100.0)
 
-    y, c = _reduce(-target * log(p) - (1.0 - target) * log(q), reduction, size(p))
+    y, c = _reduce(-target * log(p) - (1.0 - target) * log(q), reduction)
 
     def dp(dy: Array) -> Array:
         return (p - target) / xp.maximum(p * q, 1e-12) * (dy * c)
@@ -70,7 +72,7 @@ def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
     log_p = z - xp.log(s)
     by_index = len(target.shape) < len(z.shape)
     per = _picked(log_p, target) if by_index else -xp.sum(target * log_p, axis=1)
-    y, c = _reduce(per, reduction, size(per))
+    y, c = _reduce(per, reduction)
 
     def each(dy: Array) -> Array:
         return namespace(dy).expand_dims(dy, axis=1) * c if reduction == "none" else dy * c
@@ -84,7 +86,7 @@ def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
 
 def nll_loss(log_p: Array, target: Array, reduction: str = "mean") -> Op:
     """Minus the log-probability (n, c, ...) of the class index (n, ...)."""
-    y, c = _reduce(_picked(log_p, target), reduction, size(target))
+    y, c = _reduce(_picked(log_p, target), reduction)
 
     def dlog_p(dy: Array) -> Array:
         return _hot(target, log_p) * (-c * (namespace(dy).expand_dims(dy, axis=1) if reduction == "none" else dy))

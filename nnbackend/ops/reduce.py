@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..backend import Array, namespace
-from .core import Axis, Op, axes_of, constant, kept
+from .core import Axis, Op, axes_of, axis_of, constant, kept
 
 
 def _count(x: Array, axis: Axis) -> int:
@@ -21,20 +21,24 @@ def _spread(dy: Array, shape: tuple[int, ...], axis: Axis) -> Array:
 
 
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Op:
+    """Sum along `axis`."""
     return namespace(x).sum(x, axis=axis, keepdims=keepdims), (lambda dy: _spread(dy, x.shape, axis),)
 
 
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Op:
+    """Mean along `axis`."""
     n = _count(x, axis)
     return namespace(x).mean(x, axis=axis, keepdims=keepdims), (lambda dy: _spread(dy / n, x.shape, axis),)
 
 
 def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Op:
+    """Largest element along `axis`."""
     y = namespace(x).max(x, axis=axis, keepdims=keepdims)
     return y, (lambda dy: _to_extremes(dy, x, y, axis),)
 
 
 def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Op:
+    """Smallest element along `axis`."""
     y = namespace(x).min(x, axis=axis, keepdims=keepdims)
     return y, (lambda dy: _to_extremes(dy, x, y, axis),)
 
@@ -71,20 +75,20 @@ def _product_of_others(rows: Array) -> Array:
         left[i] = left[i - 1] * columns[i - 1]
         right[k - 1 - i] = right[k - i] * columns[k - i]
     if k < 2:
-        return rows * 0.0 + 1.0
+        return xp.ones_like(rows)
     return xp.concat([a * b for a, b in zip(left, right, strict=True)], axis=1)
 
 
 def var(x: Array, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Op:
-    """Mean square distance from the mean, in two passes: exact for means far from 0."""
-    y, _, back = _variance(x, axis, correction, keepdims)
+    """Mean square distance from the mean, exact for means far from 0."""
+    y, back = _variance(x, axis, correction, keepdims)
     return y, (back,)
 
 
 def std(x: Array, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Op:
     """Square root of `var`; constants have gradient 0."""
     xp = namespace(x)
-    square, _, back = _variance(x, axis, correction, keepdims)
+    square, back = _variance(x, axis, correction, keepdims)
     y = xp.sqrt(square)
 
     def dx(dy: Array) -> Array:
@@ -95,17 +99,18 @@ def std(x: Array, axis: Axis = None, correction: float = 0.0, keepdims: bool = F
     return y, (dx,)
 
 
-def _variance(x: Array, axis: Axis, correction: float, keepdims: bool) -> tuple[Array, Array, Any]:
-    xp, n = namespace(x), _count(x, axis)
-    free = n - correction
+def _variance(x: Array, axis: Axis, correction: float, keepdims: bool) -> tuple[Array, Any]:
+    """Centred twice: the mean of many float32 far from 0 is itself off, by more than their spread."""
+    xp, free = namespace(x), _count(x, axis) - correction
     centred = x - xp.mean(x, axis=axis, keepdims=True)
+    centred = centred - xp.mean(centred, axis=axis, keepdims=True)
     total = xp.sum(centred * centred, axis=axis, keepdims=keepdims)
     y = total / free if free > 0 else total * math.nan
 
     def back(dy: Array) -> Array:
         return (xp.reshape(dy, kept(x.shape, axis)) * (2.0 / free if free > 0 else math.nan)) * centred
 
-    return y, centred, back
+    return y, back
 
 
 def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Op:
@@ -126,6 +131,7 @@ def _drop(y: Array, shape: tuple[int, ...], axis: Axis) -> Array:
 
 
 def cumulative_sum(x: Array, axis: int | None = None, include_initial: bool = False) -> Op:
+    """Running sums along `axis`, from 0 on with `include_initial`."""
     xp, axis = namespace(x), _only(x, axis)
 
     def dx(dy: Array) -> Array:
@@ -139,4 +145,4 @@ def cumulative_sum(x: Array, axis: int | None = None, include_initial: bool = Fa
 def _only(x: Array, axis: int | None) -> int:
     if axis is None and len(x.shape) != 1:
         raise ValueError(f"axis: expected a number for an array of shape {x.shape}, got None.")
-    return (axis or 0) % len(x.shape)
+    return axis_of(axis or 0, len(x.shape))

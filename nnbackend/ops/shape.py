@@ -5,28 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 
-from ..backend import Array, namespace
+from ..backend import Array, namespace, scatter_add
 from ..errors import ShapeError
-from .core import Axis, Op, axes_of, joint, unbroadcast
+from .core import Axis, Op, axis_of, joint, unbroadcast
 
 Shape = tuple[int, ...]
 
 
 def reshape(x: Array, shape: Shape) -> Op:
+    """The same elements in another shape."""
     old = x.shape
     return namespace(x).reshape(x, shape), (lambda dy: namespace(dy).reshape(dy, old), None)
 
 
 def permute_dims(x: Array, axes: Shape) -> Op:
+    """The axes in another order."""
     back = tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
     return namespace(x).permute_dims(x, axes), (lambda dy: namespace(dy).permute_dims(dy, back), None)
 
 
 def matrix_transpose(x: Array) -> Op:
+    """The last two axes exchanged."""
     return x.mT, (lambda dy: dy.mT,)
 
 
 def moveaxis(x: Array, source: int | Shape, destination: int | Shape) -> Op:
+    """Axes moved to other places."""
     return namespace(x).moveaxis(x, source, destination), (
         lambda dy: namespace(dy).moveaxis(dy, destination, source),
         None,
@@ -35,37 +39,45 @@ def moveaxis(x: Array, source: int | Shape, destination: int | Shape) -> Op:
 
 
 def broadcast_to(x: Array, shape: Shape) -> Op:
+    """Repeated, without a copy, to a larger shape."""
     old = x.shape
     return namespace(x).broadcast_to(x, shape), (lambda dy: unbroadcast(dy, old), None)
 
 
 def expand_dims(x: Array, axis: Axis = 0) -> Op:
+    """With new axes of length 1."""
     old = x.shape
     return namespace(x).expand_dims(x, axis=axis), (lambda dy: namespace(dy).reshape(dy, old), None)
 
 
 def squeeze(x: Array, axis: Axis) -> Op:
+    """Without axes of length 1."""
     old = x.shape
     return namespace(x).squeeze(x, axis=axis), (lambda dy: namespace(dy).reshape(dy, old), None)
 
 
 def flip(x: Array, axis: Axis = None) -> Op:
+    """Back to front along `axis`, along all by default."""
     return namespace(x).flip(x, axis=axis), (lambda dy: namespace(dy).flip(dy, axis=axis),)
 
 
 def roll(x: Array, shift: int | Shape, axis: Axis = None) -> Op:
+    """Shifted along `axis`; what falls off comes in at the other end."""
     back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
     return namespace(x).roll(x, shift, axis=axis), (lambda dy: namespace(dy).roll(dy, back, axis=axis), None)
 
 
-def repeat(x: Array, repeats: int, axis: int | None = None) -> Op:
-    """Every element `repeats` times in a row."""
+def repeat(x: Array, repeats: int | Array, axis: int | None = None) -> Op:
+    """Every element `repeats` times in a row, a number for all or one for each."""
     old = x.shape
 
     def dx(dy: Array) -> Array:
         xp = namespace(dy)
         shape = (math.prod(old),) if axis is None else old
-        a = 0 if axis is None else axis % len(old)
+        a = 0 if axis is None else axis_of(axis, len(old))
+        if not isinstance(repeats, int):
+            origin = xp.repeat(xp.arange(shape[a], device=dy.device), repeats)
+            return xp.reshape(xp.moveaxis(scatter_add(xp.moveaxis(dy, a, 0), origin, shape[a]), 0, a), old)
         summed = xp.sum(xp.reshape(dy, (*shape[: a + 1], repeats, *shape[a + 1 :])), axis=a + 1)
         return xp.reshape(summed, old)
 
@@ -119,7 +131,7 @@ def concat(*arrays: Array, axis: int | None = 0) -> Op:
         def part(dy: Array, i: int) -> Array:
             return namespace(dy).reshape(dy[ends[i] : ends[i + 1]], shapes[i])
     else:
-        a = axis % len(shapes[0])
+        a = axis_of(axis, len(shapes[0]))
         ends = [0, *itertools.accumulate(s[a] for s in shapes)]
 
         def part(dy: Array, i: int) -> Array:
@@ -131,20 +143,20 @@ def concat(*arrays: Array, axis: int | None = 0) -> Op:
 def stack(*arrays: Array, axis: int = 0) -> Op:
     """Arrays side by side along a new `axis`."""
     y = namespace(arrays[0]).stack(list(arrays), axis=axis)
-    where = (slice(None),) * (axis % len(y.shape))
+    where = (slice(None),) * axis_of(axis, len(y.shape))
     return y, joint(lambda dy, needs: tuple(dy[(*where, i, ...)] if need else None for i, need in enumerate(needs)))
 
 
 def unstack(x: Array, axis: int = 0) -> Op:
     """A tuple of the slices along `axis`."""
-    axis = axis % len(x.shape)
+    axis = axis_of(axis, len(x.shape))
     parts = tuple(namespace(x).unstack(x, axis=axis))
     return parts, (lambda dys: namespace(x).stack(_filled(dys, parts), axis=axis),)
 
 
 def split(x: Array, sections: int | tuple[int, ...], axis: int = 0) -> Op:
     """A tuple of parts along `axis`: pieces of length `sections` (the last may be shorter), or of these lengths."""
-    axis = axis % len(x.shape)
+    axis = axis_of(axis, len(x.shape))
     n = x.shape[axis]
     if isinstance(sections, int):
         sections = tuple(min(sections, n - start) for start in range(0, n, sections))

@@ -1,4 +1,4 @@
-"""Optimizers. `from nnbackend import optim`"""
+"""Optimizers. `from nnbackend import optim`."""
 
 from .clip import clip_grad_norm, clip_grad_value
 from .optimizer import Optimizer, ParamGroup

@@ -46,13 +46,13 @@ class Run:
         self.whole = self.home is first or self.stop - self.start == math.prod(self.home.shape)
 
     def intact(self) -> bool:
-        """Are the parameters still where they were?"""
+        """Whether the parameters are still where they were, in the same dtype."""
         offset = self.start
         for p in self.parameters:
             if _home(p) is not self.home or p.offset != offset:
                 return False
             offset += math.prod(p.shape)
-        return True
+        return all((s.device, s.dtype) == (self.home.device, self.home.dtype) for s in self.slots.values())
 
     def weights(self) -> Array:
         """The parameters as one array, to be written to."""
@@ -87,7 +87,12 @@ def runs_of(
     runs: list[list[Parameter]] = []
     for p in parameters:
         last = runs[-1][-1] if runs else None
-        if last is not None and _beside(last, p) and _steps(history, p) == _steps(history, last) and apart(p) == apart(last):
+        if (
+            last is not None
+            and _beside(last, p)
+            and _steps(history, p) == _steps(history, last)
+            and apart(p) == apart(last)
+        ):
             runs[-1].append(p)
         else:
             runs.append([p])
@@ -117,7 +122,8 @@ def _slots(members: list[Parameter], history: History, names: tuple[str, ...]) -
 
 def _moved(old: Array, p: Parameter) -> Array:
     """A remembered array on the device and in the dtype the parameter has now."""
-    if old.dtype == p.array.dtype and old.device == p.array.device:
+    backend = backend_of(old)
+    if backend is backend_of(p.array) and old.dtype == p.array.dtype and old.device == p.array.device:
         return old
-    host = backend_of(old).to_host(old)
+    host = backend.to_host(old)
     return p.device.put(host.astype(p.dtype))

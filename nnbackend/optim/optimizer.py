@@ -8,15 +8,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
-from ..backend import Array
-from ..cells import Parameter, Scalar, structure
+from ..backend import Array, is_array
+from ..cells import Parameter, Scalar, clear_gradients, gradients_of, structure
 from ..creation import asarray
 from ..errors import GraphError, IncompatibleCheckpointError
 from ..tape import clock
 from ..tensor import Tensor
 from .flat import History, Run, lay_out, runs_of
 
-LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
+LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
     "momentum": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
     "weight_decay": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
@@ -25,8 +25,15 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
+def _fits(name: str, value: Any) -> bool:
+    try:
+        return LIMITS[name][0](value)
+    except TypeError:
+        return False
+
+
 class ParamGroup(MutableMapping[str, Any]):
-    """Parameters and the settings they share: `optimizer.param_groups[0]["lr"] = 0.01`. Numbers may change at any step."""
+    """Parameters and the settings they share: `optimizer.param_groups[0]["lr"] = 0.01`. Any step may change numbers."""
 
     def __init__(self, params: list[Parameter], settings: dict[str, Any]) -> None:
         self.params = params
@@ -34,19 +41,27 @@ class ParamGroup(MutableMapping[str, Any]):
         self.update(settings)
 
     def __getitem__(self, name: str) -> Any:
-        if name == "params":
-            return self.params
-        value = self._settings[name]
-        return value.value if isinstance(value, Scalar) else value
+        value = self.params if name == "params" else self._settings[name]
+        return value.value if value.__class__ is Scalar else value
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name in LIMITS and isinstance(value, int | float | tuple | list) and not LIMITS[name][0](value):  # type: ignore[arg-type]
-            raise ValueError(f"{name}: expected {LIMITS[name][1]}, got {value}.")
+        if name == "params":
+            raise TypeError("param_groups: expected the parameters to stay. Use add_param_group.")
+        if is_array(value):
+            value = value.item()
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if (
+            name in LIMITS
+            and (number or isinstance(value, bool | str | tuple | list | None))
+            and not _fits(name, value)
+        ):
+            raise ValueError(f"{name}: expected {LIMITS[name][1]}, got {value!r}.")
         old = self._settings.get(name)
         if isinstance(old, Scalar):
+            if number and (value == 0) != (old.value == 0):  # a rule may do without what is 0
+                structure.changed()
             old.value = value
         else:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
             self._settings[name] = Scalar(value, name) if number else value
             structure.changed()
 
@@ -67,8 +82,8 @@ class ParamGroup(MutableMapping[str, Any]):
 class Optimizer:
     """Base of all optimizers. A subclass names its `slots` and writes `rule` for one array.
 
-    Without parameters it is a template, `optim.SGD(lr=0.5)`, for a Trainer to bind to a model. Parameters whose gradient
-    is None are skipped, as in PyTorch.
+    Without parameters it is a template, `optim.SGD(lr=0.5)`, for a Trainer to bind to a model. Parameters without a
+    gradient are skipped, as in PyTorch.
     """
 
     def __init__(self, params: Iterable[Any] | None = None, **defaults: Any) -> None:
@@ -83,6 +98,10 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: expected parameters, got none. Was the iterator used up?")
             for group in members if isinstance(members[0], dict) else [{"params": members}]:
                 self.add_param_group(group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy has copies of the parameters, which are laid out anew."""
+        self.__dict__.update(state, _version=-1)
 
     # -- what a subclass writes
     def slots(self, group: ParamGroup) -> tuple[str, ...]:
@@ -101,14 +120,20 @@ class Optimizer:
         held = [id(p) for g in self.param_groups for p in g.params]
         for i, p in enumerate(params):
             if not isinstance(p, Parameter):
-                raise ValueError(f"{type(self).__name__}: expected nn.Parameter objects, got {type(p).__name__} (number {i}).")
+                raise ValueError(
+                    f"{type(self).__name__}: expected nn.Parameter objects, got {type(p).__name__} (number {i})."
+                )
             if id(p) in held:
                 raise ValueError(f"{type(self).__name__}: expected each parameter once, got {p.name or i} twice.")
             held.append(id(p))
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown:
-            raise ValueError(f"{type(self).__name__}: expected settings {sorted(self.defaults)}, got {sorted(unknown)} too.")
-        self.param_groups.append(ParamGroup(params, {**self.defaults, **{k: v for k, v in group.items() if k != "params"}}))
+            raise ValueError(
+                f"{type(self).__name__}: expected settings {sorted(self.defaults)}, got {sorted(unknown)} too."
+            )
+        self.param_groups.append(
+            ParamGroup(params, {**self.defaults, **{k: v for k, v in group.items() if k != "params"}})
+        )
         structure.changed()
 
     def bind(self, params: Iterable[Parameter]) -> Optimizer:
@@ -122,8 +147,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for group in self.param_groups:
-            for p in group.params:
-                p._grad = None
+            clear_gradients(group.params)
 
     # -- stepping
     def step(self) -> None:
@@ -140,7 +164,7 @@ class Optimizer:
             slots = {name: slot.data for name, slot in run.slots.items()}
             self.rule(group, run.weights(), run.gradient(gradients), t, **slots)
             for p in run.parameters:
-                p.written, p.fresh = now, False
+                p.written = now
         if len(work) < len(self._runs) and not self._warned:
             self._warn(now)
 
@@ -148,21 +172,20 @@ class Optimizer:
         """The runs with gradients. A run with some only is divided first; without `divide` the answer is then empty."""
         work = []
         for group, run in self._runs:
-            gradients = [p.gradient for p in run.parameters]
-            absent = sum(g is None for g in gradients)
-            if not absent:
+            gradients = [g for g in gradients_of(run.parameters) if g is not None]
+            if len(gradients) == len(run.parameters):
                 work.append((group, run, gradients))
-            elif absent < len(gradients):
+            elif gradients:
                 if not divide:
                     return []
-                self._rebuild(self._history(), apart=lambda p: p.gradient is None)
+                self._rebuild(self._history(), apart=lambda p: gradients_of([p])[0] is None)
                 return self._reached()
         return work
 
     def _warn(self, now: int) -> None:
-        self._warned = True
         names = [p.name for g in self.param_groups for p in g.params if p.requires_grad and p.written != now]
         if names:
+            self._warned = True
             warnings.warn(
                 f"{type(self).__name__}.step: no gradient for {', '.join(names)}; they stay as they are. "
                 "Freeze them with requires_grad_(False) if that is meant.",
@@ -174,7 +197,7 @@ class Optimizer:
         laid_out = [p for _, run in self._runs for p in run.parameters]
         wanted = [p for group in self.param_groups for p in group.params]
         same = len(laid_out) == len(wanted) and all(p is q for p, q in zip(laid_out, wanted, strict=True))
-        if not (same and all(run.intact() for _, run in self._runs)):
+        if not (same and all(run.intact() and tuple(run.slots) == self.slots(group) for group, run in self._runs)):
             self._rebuild(self._history())
         self._version = structure.version
 
@@ -211,21 +234,37 @@ class Optimizer:
         sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != [len(group.params) for group in self.param_groups]:
             raise IncompatibleCheckpointError(
-                f"load_state_dict: expected groups of {[len(g.params) for g in self.param_groups]} parameters, got {sizes}."
+                f"load_state_dict: expected groups of {[len(g.params) for g in self.param_groups]} parameters, "
+                f"got {sizes}."
             )
+        groups = [
+            ParamGroup(group.params, {name: saved.get(name, value) for name, value in group.settings().items()})
+            for group, saved in zip(self.param_groups, state["param_groups"], strict=True)
+        ]
+        names = {p: self.slots(group) for group in groups for p in group.params}
         history: History = {}
         for i, entry in state["state"].items():
-            p, slots = params[int(i)], {k: asarray(v).data for k, v in entry.items() if k != "step" and v is not None}
-            wrong = [f"{k} {tuple(v.shape)}" for k, v in slots.items() if tuple(v.shape) != p.shape]
+            if not 0 <= int(i) < len(params):
+                raise IncompatibleCheckpointError(
+                    f"load_state_dict: expected {len(params)} parameters, got number {i}."
+                )
+            p = params[int(i)]
+            slots = {k: asarray(v).clone().data for k, v in entry.items() if k != "step" and v is not None}
+            wrong = [
+                f"{k} {tuple(v.shape)}" for k, v in slots.items() if tuple(v.shape) != p.shape or k not in names[p]
+            ]
             if wrong:
                 raise IncompatibleCheckpointError(
-                    f"load_state_dict: expected shape {p.shape} for parameter {i} ({p.name}), got {', '.join(wrong)}."
+                    f"load_state_dict: expected {names[p]} of shape {p.shape} for parameter {i} ({p.name}), "
+                    f"got {', '.join(wrong)}."
                 )
             history[p] = (int(entry.get("step", 1)), slots)
-        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
-            group.update({k: v for k, v in saved.items() if k in self.defaults})
+        for group, ready in zip(self.param_groups, groups, strict=True):
+            group.update(ready.settings())
         self._rebuild(history)
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v}" for k, v in (self.param_groups[0].settings() if self.param_groups else self.defaults).items())
+        settings = ", ".join(
+            f"{k}={v}" for k, v in (self.param_groups[0].settings() if self.param_groups else self.defaults).items()
+        )
         return f"{type(self).__name__}({settings})"

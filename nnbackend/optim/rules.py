@@ -41,7 +41,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps of about lr, whatever the size of the gradient (Kingma and Ba 2015). `weight_decay` is added to the gradient."""
+    """Steps of about lr, whatever the size of the gradient (Kingma and Ba 2015). `weight_decay` adds to gradients."""
 
     def __init__(
         self,

@@ -19,7 +19,8 @@ def features(X: Any, device: Device, dtype: Any, name: str = "X") -> Tensor:
         raise DataError(f"{name}: expected at least one row, got an empty dataset of shape {t.shape}.")
     if t.dtype in FLOATING:
         _check_finite(to_host(t.data), name)
-    return t.to(device).astype(dtype).detach()
+    moved: Tensor = t.to(device).astype(dtype).detach()
+    return moved
 
 
 def targets(y: Any, device: Device, dtype: Any, name: str = "y") -> Tensor:
@@ -27,10 +28,7 @@ def targets(y: Any, device: Device, dtype: Any, name: str = "y") -> Tensor:
     t = _tensor(y, name)
     if t.dtype in FLOATING:
         return features(t, device, dtype, name)
-    moved: Tensor = t.to(device)
-    if t.dtype.kind == "b":
-        return moved.astype(dtype)
-    wide: Tensor = moved if str(moved.dtype) == "int64" else moved.astype("int64")
+    wide: Tensor = t.to(device).astype(dtype if t.dtype.kind == "b" else "int64")
     if hasattr(t, "bounds"):
         wide.bounds = t.bounds
     return wide
@@ -38,7 +36,8 @@ def targets(y: Any, device: Device, dtype: Any, name: str = "y") -> Tensor:
 
 def _tensor(data: Any, name: str) -> Tensor:
     if isinstance(data, Tensor):
-        return data.detach()
+        plain: Tensor = data.detach()
+        return plain
     if not is_array(data) and hasattr(data, "to_numpy"):  # a data frame
         data = data.to_numpy()
     try:

@@ -60,9 +60,8 @@ class Trainer:
         self.device, self.seed = find_device(device), seed
         self.net = net if seed is None else net.init(seed, only_fresh=True)
         self.net.to(self.device)
-        if isinstance(optimizer, str):
-            optimizer = _named("optimizer", OPTIMIZERS, optimizer)()
-        self.optimizer: Optimizer = optimizer if optimizer.param_groups else optimizer.bind(net.parameters())
+        template: Optimizer = _named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
+        self.optimizer = template if template.param_groups else template.bind(net.parameters())
         self.history = History()
         self.steps = 0
 
@@ -123,9 +122,10 @@ class Trainer:
             weights.append(x.shape[0])
         self.steps += len(losses)
         if len(losses) == 1:
-            return losses[0]
-        even = stack(losses[:-1]).sum() * (weights[0] / sum(weights))
-        return even + losses[-1] * (weights[-1] / sum(weights))  # type: ignore[no-any-return]
+            return losses[0]  # type: ignore[no-any-return]
+        total: Tensor = stack(losses[:-1]).sum() * weights[0] + losses[-1] * weights[-1]
+        mean: Tensor = total / sum(weights)
+        return mean
 
     def _read(self, unread: list[Tensor], epoch: int) -> None:
         """Bring the losses of the last epochs to the host, in one go."""

@@ -1,0 +1,129 @@
+"""One stream of random numbers: NumPy's Philox by definition, bit for bit in every other library."""
+
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
+
+import nnbackend as nb
+from nnbackend import functional as F
+from nnbackend.backend import NUMPY, backend_of, to_host
+from nnbackend.errors import DeviceError
+from nnbackend.random import _philox, bernoulli_like, fresh_key, generator, key_of, permutation, site_of, uniform_like
+from nnbackend.tensor import Tensor
+
+TOP = 2**64 - 1
+words = st.integers(0, TOP) | st.sampled_from([0, 1, 2**32 - 1, 2**32, TOP - 1, TOP])
+keys = st.integers(0, 2**128 - 1) | st.sampled_from([0, 2**64, 2**128 - 1])
+shapes = array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9)
+dtypes = st.sampled_from(["float32", "float64"])
+
+
+def like(shape: Any, dtype: Any, device: str = "cpu") -> Any:
+    where = nb.device("cpu" if device == "cpu" else array_api_strict.Device(device))
+    return where.put(np.zeros(shape, dtype))
+
+
+@given(shapes, dtypes, keys, words, words, words)
+@example((40,), "float32", 2**128 - 1, TOP, TOP, TOP)
+@example((), "float64", 0, 0, 0, 0)
+def test_the_stream_is_what_its_definition_says(
+    shape: Any, dtype: Any, key: int, site: int, step: int, rank: int
+) -> None:
+    counter = np.array([0, site, step, rank], np.uint64)  # NumPy would read a list of such numbers as floats
+    want = np.random.Generator(np.random.Philox(key=key, counter=counter)).random(shape, dtype)
+    x = like(shape, dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = [uniform_like(x, key, site, step, rank)]
+        patch.setattr(NUMPY, "overrides", {})
+        drawn += [uniform_like(x, key, site, step, rank), uniform_like.__wrapped__(x, key, site, step, rank)]  # type: ignore[attr-defined]
+    far = uniform_like(like(shape, dtype, "device1"), key, site, step, rank)
+    assert nb.device(far) == nb.device(array_api_strict.Device("device1"))
+    tensor = uniform_like(Tensor(x), key, site, step, rank)
+    assert isinstance(tensor, Tensor)
+    assert not tensor.requires_grad
+    for u in (*drawn, to_host(far), tensor.numpy()):
+        assert (u.shape, u.dtype) == (shape, dtype)
+        np.testing.assert_array_equal(u, want)
+        assert np.all((u >= 0) & (u < 1))
+
+
+@given(st.lists(words, min_size=4, max_size=4), keys, st.integers(0, 5))
+@example([TOP - 2, TOP, TOP, 7], 5, 5)
+@example([TOP, TOP, TOP, TOP], 5, 3)
+@example([TOP - 1, 3, 0, 0], 0, 4)
+def test_the_counter_carries_from_word_to_word(counter: list[int], key: int, blocks: int) -> None:
+    want = np.random.Philox(key=key, counter=np.array(counter, np.uint64)).random_raw(4 * blocks)
+    for x in (like((), "float32"), like((), "float32", "device1")):
+        got = to_host(_philox(backend_of(x), x, blocks, key, tuple(counter)))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(got, want)
+
+
+def test_the_stream_never_changes() -> None:
+    assert key_of(0) == 228566938027350531518154623208366831806
+    assert key_of(42) == 283750988670263262172306152024429562551
+    assert site_of("0.weight") == 14291418057784981734
+    assert site_of("") == 13020603013274838756
+    address = key_of(42), site_of("dropout"), 3
+    assert uniform_like(like(4, "float32"), *address).tolist() == [
+        0.9902619123458862,
+        0.6007506251335144,
+        0.5391132235527039,
+        0.48694294691085815,
+    ]
+    assert uniform_like(like(3, "float64"), *address).tolist() == [
+        0.6007506814762628,
+        0.4869429549526221,
+        0.5831553240088423,
+    ]
+    assert permutation(8, key_of(42)).tolist() == [1, 3, 5, 7, 4, 6, 0, 2]
+
+
+def test_addresses_do_not_share_numbers() -> None:
+    x = like(50, "float64")
+    draws = [uniform_like(x, *address) for address in ((1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1), (1, 0, 0, 1))]
+    assert len(set(np.concatenate(draws).tolist())) == 250
+    assert len({key_of(seed) for seed in range(100)} | {fresh_key() for _ in range(100)}) == 200
+    assert all(0 <= key < 2**128 for key in (key_of(0), key_of(2**100), fresh_key()))
+    np.testing.assert_array_equal(generator(1, 2, 3, 4).random(50), uniform_like(x, 1, 2, 3, 4))
+
+
+def test_devices_without_wide_integers_are_refused() -> None:
+    with pytest.raises(DeviceError, match=r"64-bit integers, got array_api_strict:no_x64"):
+        uniform_like(like(3, "float32", "no_x64"), 1, 0, 0)
+    u = uniform_like(like(9, "float32", "no_float64"), 1, 2, 3)
+    np.testing.assert_array_equal(to_host(u), uniform_like(like(9, "float32"), 1, 2, 3))
+
+
+def test_the_state_of_numpy_is_left_alone() -> None:
+    before = np.random.get_state()
+    x = like((20, 3), "float32")
+    uniform_like(x, fresh_key(), site_of("a.b"), 1)
+    bernoulli_like(x, 0.5, key_of(1), 0, 0)
+    permutation(10, key_of(2))
+    generator(key_of(3)).normal(size=3)
+    F.dropout(nb.tensor(x), 0.5)
+    after = np.random.get_state()
+    assert [str(part) for part in after] == [str(part) for part in before]
+    np.testing.assert_array_equal(after[1], before[1])
+
+
+@pytest.mark.parametrize("device", ["cpu", "device1"])
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
+def test_rate_of_a_mask(p: float, device: str) -> None:
+    n = 20000
+    mask = to_host(bernoulli_like(like((n,), "float32", device), p, key_of(7), 1, 2))
+    assert mask.dtype == bool
+    assert abs(mask.mean() - p) <= 4 * np.sqrt(p * (1 - p) / n)
+
+
+@given(st.integers(0, 200), keys, words)
+def test_permutations(n: int, key: int, site: int) -> None:
+    first, again, other = (permutation(n, key, site, step) for step in (0, 0, 1))
+    assert sorted(first.tolist()) == sorted(other.tolist()) == list(range(n))
+    np.testing.assert_array_equal(first, again)
+    assert n < 9 or first.tolist() != other.tolist()
