@@ -213,7 +213,12 @@ where, masked_fill, sort = lift(index.where), lift(index.masked_fill), lift(inde
 gather, scatter_add, take_along_axis = lift(index.gather), lift(index.scatter_add), lift(index.take_along_axis)
 _take, _one_hot, _place = lift(index.take), lift(index.one_hot), lift(index.place)
 argsort = lift(index.argsort, differentiable=False)
-nonzero, searchsorted, unique_values = map(_plain, ("nonzero", "searchsorted", "unique_values"))
+nonzero, _searchsorted, unique_values = map(_plain, ("nonzero", "searchsorted", "unique_values"))
+
+
+def searchsorted(x1: Any, x2: Any, *, side: str = "left", sorter: Any = None) -> Any:
+    """Where each of `x2` would go into the sorted `x1`; `sorter` is what sorts an `x1` that is not."""
+    return _searchsorted(x1 if sorter is None else take(x1, sorter), x2, side=side)
 
 
 def diff(x: Any, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:

@@ -30,6 +30,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
 
     Numbers give numbers, plain arrays give arrays of their library, Tensors give Tensors. `.grad` of nobody is touched,
     and the gradient has gradients: `grad(grad(f))` works, also where an inner function uses an outer's variable.
+    Inside `f` all arrays are Tensors, so that they are of one library.
     """
     wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
@@ -41,7 +42,10 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
             with enable_grad():
                 variables = {i: _variable(args[i], i, outer) for i in positions}
                 made = {i: v.node[0] for i, v in variables.items()}
-                y = f(*[variables.get(i, a) for i, a in enumerate(args)], **kw)
+                y = f(
+                    *[variables[i] if i in variables else _constant(a) for i, a in enumerate(args)],
+                    **{name: _constant(a) for name, a in kw.items()},
+                )
                 inputs = [tape.as_of(variables[i], made[i]) for i in positions]  # f may have set items of them
                 linked = outer and any(isinstance(args[i], Tensor) and args[i].requires_grad for i in positions)
                 y, grads = _gradients(y, inputs, outer, linked)
@@ -79,6 +83,10 @@ def _variable(x: Any, i: int, outer: bool) -> Tensor:
         raise DTypeError(f"grad: expected a floating argument {i}, got {t.dtype}. Use .astype('float32').")
     variable: Tensor = _alias(t if t.requires_grad and outer else Tensor(t.data, True))
     return variable
+
+
+def _constant(a: Any) -> Any:
+    return asarray(a) if is_array(a) and hasattr(a, "__dlpack__") else a  # NumPy's scalars are numbers
 
 
 def _gradients(y: Any, inputs: list[Tensor], outer: bool, linked: bool) -> tuple[Any, list[Tensor]]:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from .backend import Array, Device, DeviceLike, backend_of, device_of, dtype_name, is_array
+from .backend import FLOATING, Array, Device, DeviceLike, backend_of, device_of, dtype_name, is_array
 from .backend import device as find_device
 from .errors import DeviceMismatchError, DTypeError, ShapeError
 from .random import fresh_key, generator
@@ -112,18 +112,16 @@ class Cell(Tensor):
         self.written = clock()
 
     def move(self, device: Device | None = None, dtype: Any = None) -> None:
-        """Change device or dtype in place; the parameter stays the same object."""
-        if device is not None and device != self.device:
-            self.rehome(Tensor(self.array).to(device).data)
-        if dtype is not None and self.dtype.kind == "f" and self.dtype != backend_of(self.array).canonical(dtype):
-            backend = backend_of(self.array)
-            self.rehome(backend.xp.astype(self.array, backend.dtype(dtype)))
+        """Change device or, if it is floating, dtype in place, with the gradient; the cell stays the same object."""
+        here, g = Tensor(self.array), self._grad
+        moved = here.to(device or self.device, dtype if self.dtype in FLOATING else None)
+        if moved is not here:
+            self.rehome(moved.data)
+            if g is not None:
+                self._grad = Tensor(g.data if isinstance(g, Tensor) else g).to(self.device, self.dtype).data
 
     def rehome(self, array: Array, home: Cell | None = None, offset: int = 0) -> None:
         """Live in another array of the same values: alone, or as a slice of a flat buffer."""
-        g = self._grad
-        if g is not None and (array.dtype != self.array.dtype or array.device != self.array.device):
-            self._grad = None
         self.array, self.home, self.offset = array, home, offset
         structure.changed()
 
@@ -158,7 +156,8 @@ class Buffer(Cell):
     __slots__ = ("persistent",)
 
     def __init__(self, array: Any, name: str = "", persistent: bool = True) -> None:
-        super().__init__(array.data if isinstance(array, Tensor) else array, False, name)
+        raw = array.data if isinstance(array, Tensor) else array
+        super().__init__(backend_of(raw).copy(raw), False, name)
         self.persistent = persistent
 
     def _state(self) -> dict[str, Any]:

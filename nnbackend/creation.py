@@ -20,17 +20,18 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
     Python floats become float32, integers int64, as in PyTorch; arrays keep their dtype and, unless `device` says
     otherwise, their device. DTypeError for what is not a number, DataError for ragged lists.
     """
+    host: HostArray | None = None
     if is_array(data):
         raw = data.data if isinstance(data, Tensor) else _checked(data)
-        t = Tensor(CPU.put(raw) if backend_of(raw) is NUMPY else backend_of(raw).copy(raw))
+        host = raw if backend_of(raw) is NUMPY else None
+        t = Tensor(backend_of(raw).copy(raw) if host is None else CPU.put(host))
         if device is not None or dtype is not None:
             t = t.to(find_device(t.device if device is None else device), dtype)
     else:
-        host = _from_python(data)
-        host = host if dtype is None else host.astype(NUMPY.dtype(dtype))
+        host = _from_python(data, None if dtype is None else NUMPY.dtype(dtype))
         t = Tensor(find_device(device if device is not None else "cpu").put(host))
-    if t.dtype in INTEGRAL and device_of(t.data) == CPU and t.size:
-        t.bounds = int(t.data.min()), int(t.data.max())
+    if t.dtype in INTEGRAL and host is not None and host.size:
+        t.bounds = int(host.min()), int(host.max())
     elif isinstance(data, Tensor) and hasattr(data, "bounds"):
         t.bounds = data.bounds
     return t.requires_grad_() if requires_grad else t
@@ -58,7 +59,7 @@ def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool 
     return y.clone() if copy and y is t else y
 
 
-def _from_python(data: Any) -> HostArray:
+def _from_python(data: Any, dtype: Any) -> HostArray:
     """Numbers and nested lists, possibly with arrays inside, whose widest dtype wins. Python floats are float32."""
     dtypes: set[Any] = set()
     plain = _without_arrays(data, dtypes)
@@ -66,10 +67,10 @@ def _from_python(data: Any) -> HostArray:
         host = _host.array(plain)
     except ValueError as error:
         raise _ragged(plain, error) from error
-    if host.dtype.kind == "f" and isinstance(data, list | tuple | float):
-        host = host.astype(_host.result_type(*dtypes or {_host.float32}))
-    checked: HostArray = _checked(host)
-    return checked
+    host = _checked(host)
+    if dtype is None and host.dtype.kind == "f" and isinstance(data, list | tuple | float):
+        dtype = _host.result_type(*dtypes or {_host.float32})
+    return host if dtype is None else host.astype(dtype)
 
 
 def _checked(data: Any) -> Any:

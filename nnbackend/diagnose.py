@@ -13,6 +13,9 @@ _ARITHMETIC = (elementwise.__name__, linear.__name__)  # whose arguments all hav
 _BASIC = frozenset({int, slice, type(...), type(None), bool, list})  # keys that are no arrays
 
 
+_CASTS = ("astype", "one_hot")
+
+
 def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[Any, ...], list[Any], Any]:
     """Arguments that meet other libraries' arrays, NumPy scalars or several dtypes: checked, scalars made Python numbers."""
     like = next(value for a, value in zip(args, raw, strict=True) if a.__class__ in TENSORS)
@@ -38,7 +41,9 @@ def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[An
     if dtypes and integral:
         dtypes |= integral
     if len(dtypes) > 1:
-        (first, _), (second, i) = list(dtypes.items())[:2]
+        (first, k), (second, i) = list(dtypes.items())[:2]
+        if getattr(args[i], "is_cell", False):  # a model says what it expects of its input
+            first, second, i = second, first, k
         raise DTypeError(f"{_name(op)}: expected {first}, got {second} (argument {i + 1}). Cast one with .astype(...).")
     return tuple(args_), raw, next(iter(dtypes), None)
 
@@ -50,6 +55,14 @@ def check_result(op: Any, raw: list[Any], y: Any, dtype: Any) -> None:
         if got in FLOATING and got != dtype and dtype is not None:
             others = [str(backend_of(v).canonical(v.dtype)) for v in raw if is_array(v) and v.dtype != dtype]
             raise DTypeError(f"{_name(op)}: expected {dtype}, got {', '.join(others)} too. Cast with .astype({str(dtype)!r}).")
+
+
+def check_widened(op: Any, like: Any, y: Any) -> None:
+    """Integers that became floats by themselves, as wide as their library likes."""
+    backend = backend_of(y)
+    if backend.canonical(y.dtype) in FLOATING and backend.canonical(like) not in FLOATING and _name(op) not in _CASTS:
+        given = backend.canonical(like)
+        raise DTypeError(f"{_name(op)}: expected a floating dtype, got {given}. Cast with .astype('float32').")
 
 
 def explain(op: Any, raw: list[Any], error: Exception) -> None:

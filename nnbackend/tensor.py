@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from . import tape
 from .backend import FLOATING, Array, Device, DeviceLike, HostArray, backend_of, device_of, namespace, shown, to_host
 from .backend import device as find_device
-from .diagnose import check_result, check_same_kind, explain, harmonised, raw_key
+from .diagnose import check_result, check_same_kind, check_widened, explain, harmonised, raw_key
 from .errors import DTypeError, GraphError, ShapeError
 from .grad_mode import enable_grad, recording
 from .interop import Interop
@@ -62,6 +62,8 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
             raise
         if uneven:
             check_result(op, raw, y, like)
+        elif not need and y.__class__ is not tuple and y.dtype is not like:
+            check_widened(op, like, y)
         node = (clock(), op, args, kw, pulls) if need and keeps_history() else None
         if y.__class__ is tuple:
             return _parts(y, node)

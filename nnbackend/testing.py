@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import FLOATING, to_host
+from .backend import FLOATING, is_array, to_host
 from .creation import asarray, tensor
 from .errors import GraphError
 from .grad_mode import enable_grad
@@ -26,8 +26,8 @@ def gradcheck(
     the result has no history.
     """
     rng = np.random.default_rng(seed)
-    inputs = [tensor(a, dtype="float64") if _floating(a) else a for a in args]
-    places = [i for i, a in enumerate(inputs) if isinstance(a, Tensor)]
+    places = [i for i, a in enumerate(args) if _floating(a)]
+    inputs = [tensor(a, dtype="float64") if i in places else asarray(a) if is_array(a) else a for i, a in enumerate(args)]
     if not places:
         raise GraphError("gradcheck: expected at least one floating argument.")
     weights: list[Any] = []

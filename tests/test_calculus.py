@@ -1,6 +1,7 @@
 """grad, value_and_grad and gradcheck: functions in, gradients out, nested as deep as one likes."""
 
 import inspect
+import itertools
 import math
 
 import array_api_compat
@@ -144,7 +145,7 @@ def test_functions_may_change_their_argument():
 def test_grad_of_nobody_is_touched():
     net, x = nn.Linear(2, 1), nb.tensor([[1.0, 2.0]], requires_grad=True)
     nb.grad(lambda x: net(x).sum())(x)
-    nb.grad(nb.grad(lambda a: (net(a * x) ** 2).sum()))(2.0)
+    nb.grad(nb.grad(lambda a: (net(a * x) ** 2).sum()))(nb.tensor(2.0))
     assert [p.grad for p in (*net.parameters(), x)] == [None] * 3
 
 
@@ -188,7 +189,7 @@ def test_variables_are_not_confused(make):
     assert float(d(lambda x: d(lambda x: x * x)(x) * x)(x)) == 12.0
     assert float(d(lambda x: d(lambda y: x**3 + 0.0 * y)(make(1.0)))(x)) == 0.0
     assert float(d(lambda x: d(lambda y: y)(x) + x)(x)) == 1.0
-    assert float(d(lambda x: d(lambda y: d(lambda z: x * y * z)(y) * x)(x))(x)) == 27.0
+    assert float(d(lambda x: d(lambda y: d(lambda z: x * y * z)(y) * x)(x))(x)) == 6.0
     assert float(d(lambda x: sum(d(lambda y: x * y**k)(x) for k in (1, 2)))(x)) == 1.0 + 12.0
 
 
@@ -255,7 +256,7 @@ def springs(state, data, labels):
         v = v + 0.1 * (stretch - 0.3 * x**3)
         x = x + 0.1 * v
         both = xp.stack([x, v], axis=0)
-        energies.append(xp.sum(both[0, :] ** 2) * 0.5 + xp.max(both[1, :]) + xp.linalg_free if False else xp.sum(both**2))
+        energies.append(xp.sum(both[0, :] ** 2) * 0.5 + xp.max(both[1, :]))
     path = xp.stack(energies)
     path[0] = 0.0
     return xp.mean(path[1:] * xp.linspace(1.0, 2.0, 4, dtype=state.dtype, device=state.device)) + path[-1]
@@ -283,8 +284,7 @@ def test_unmodified_functions(f, device):
     np.testing.assert_allclose(float(value), float(f(theta, data, labels)), rtol=1e-12)
     along = float((nb.asarray(g).to("cpu") * v).sum())
     np.testing.assert_allclose(along, slope_of(lambda t: f(t, data, labels), theta, v), rtol=1e-6)
-    assert gradcheck(lambda t: f(t, *rest), x, order=2, rtol=1e-5)
-    assert theta.tolist() != v.tolist()
+    assert gradcheck(f, x, *rest, order=2, rtol=1e-5)
 
 
 # -- a penalty on gradients -------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_gradient_penalty_trains():
         slopes = nb.grad(lambda x: net(x).sum())(x)
         return F.mse_loss(net(x), y) + ((nb.sqrt((slopes * slopes).sum(axis=1)) - 1.0) ** 2).mean()
 
-    opt = optim.SGD(net.parameters(), lr=0.05)
+    opt = optim.Adam(net.parameters(), lr=0.03)
     loss_of().backward()
     for p in net.parameters():
         v, start = rng.standard_normal(p.shape), p.numpy().copy()
@@ -318,8 +318,8 @@ def test_a_gradient_penalty_trains():
         loss.backward()
         opt.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
-    assert sum(b < a for a, b in zip(losses, losses[1:], strict=False)) >= 25
+    assert losses[-1] < 0.6 * losses[0]
+    assert sum(b < a for a, b in itertools.pairwise(losses)) >= 25
 
 
 # -- gradcheck ----------------------------------------------------------------------------------------------------------------

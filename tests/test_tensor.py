@@ -68,6 +68,13 @@ def test_dtypes_by_any_name(dtype):
         nb.tensor([1.0], "double precision")
 
 
+def test_numbers_keep_their_digits_where_the_dtype_has_them():
+    for t in (nb.tensor(0.1, "float64"), nb.asarray([0.1], "float64"), nb.tensor([[0.1]], "float64", D1)):
+        assert t.item() == 0.1
+    assert nb.tensor([16_777_217.0], "int64").item() == 16_777_217
+    assert nb.tensor([0.1]).item() == np.float32(0.1)
+
+
 def test_devices():
     a = np.array([1.0, 2.0])
     for t in (nb.tensor(a, device=D1), nb.asarray(a, device=D1), nb.tensor([1.0, 2.0], "float64", D1)):
