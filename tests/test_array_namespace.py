@@ -230,7 +230,11 @@ def test_constants_and_default_dtypes():
 
 def test_dtype_functions():
     f32, i16, d1 = nb.ones(1), np.ones(1, np.int16), strict.ones(1, device=D1)
-    assert (xp.finfo(f32).eps, xp.finfo(np.float64).eps, xp.finfo(d1).bits) == (np.finfo("f4").eps, np.finfo("f8").eps, 64)
+    assert (xp.finfo(f32).eps, xp.finfo(np.float64).eps, xp.finfo(d1).bits) == (
+        np.finfo("f4").eps,
+        np.finfo("f8").eps,
+        64,
+    )
     assert (xp.iinfo(i16).max, xp.iinfo(strict.int8).min, xp.iinfo("uint8").max) == (32767, -128, 255)
     for dtype, kind, answer in (
         (f32.dtype, "real floating", True),

@@ -96,7 +96,9 @@ def test_argnums():
     assert nb.grad(f, -1)(3.0, 5.0) == 60.0
     assert nb.grad(f, (0, 0, -2))(3.0, 5.0) == (50.0, 50.0, 50.0)
     assert nb.value_and_grad(f, (0,))(3.0, 5.0) == (150.0, (50.0,))
-    mixed = nb.grad(lambda n, x, w: (x * w * n).sum(), (1, 2))(2, np.array([1.0, 2.0]), nb.tensor([3.0, 4.0], "float64"))
+    mixed = nb.grad(lambda n, x, w: (x * w * n).sum(), (1, 2))(
+        2, np.array([1.0, 2.0]), nb.tensor([3.0, 4.0], "float64")
+    )
     assert [type(g) for g in mixed] == [np.ndarray, nb.Tensor]
     assert [g.tolist() for g in mixed] == [[6.0, 8.0], [2.0, 4.0]]
     for argnums, args in ((2, (1.0, 2.0)), (-3, (1.0, 2.0)), (0, ())):
@@ -113,7 +115,13 @@ def test_only_floats_have_gradients(x):
 
 def test_functions_that_ignore_their_input_have_gradient_zero():
     x = np.ones((2, 3), np.float32)
-    for f in (lambda x: 5.0, lambda x: 3, lambda x: nb.tensor(1.0), lambda x: np.float32(2.0), lambda x: x.detach().sum()):
+    for f in (
+        lambda x: 5.0,
+        lambda x: 3,
+        lambda x: nb.tensor(1.0),
+        lambda x: np.float32(2.0),
+        lambda x: x.detach().sum(),
+    ):
         value, g = nb.value_and_grad(f)(x)
         assert float(value) == float(f(nb.tensor(x)))
         np.testing.assert_array_equal(g, np.zeros((2, 3), np.float32), strict=True)

@@ -184,7 +184,9 @@ def born(monkeypatch):
     refs, init = [], Tensor.__init__
     gc.collect()
     gc.disable()
-    monkeypatch.setattr(Tensor, "__init__", lambda self, *a, **kw: (init(self, *a, **kw), refs.append(weakref.ref(self)))[0])
+    monkeypatch.setattr(
+        Tensor, "__init__", lambda self, *a, **kw: (init(self, *a, **kw), refs.append(weakref.ref(self)))[0]
+    )
     yield refs
     gc.enable()
 
@@ -224,7 +226,11 @@ def parts_step(net, x, y):
 
 
 def forward_fails_step(net, x, y):
-    for use, error in ((lambda h: h[100, 0], IndexError), (lambda h: h + nb.ones((3, 7)), ValueError), (lambda h: h @ h, ValueError)):
+    for use, error in (
+        (lambda h: h[100, 0], IndexError),
+        (lambda h: h + nb.ones((3, 7)), ValueError),
+        (lambda h: h @ h, ValueError),
+    ):
         with pytest.raises(error):
             use(net(x) * 2.0)
     plain_step(net, x, y)

@@ -215,7 +215,9 @@ def test_numbers_on_either_side_never_promote(op, dtype):
             np.testing.assert_array_equal(got.numpy(), want, strict=True)
 
 
-@pytest.mark.parametrize("op", [*BINARY[:3], *BINARY[4:], operator.and_, operator.xor, operator.lshift, operator.rshift])
+@pytest.mark.parametrize(
+    "op", [*BINARY[:3], *BINARY[4:], operator.and_, operator.xor, operator.lshift, operator.rshift]
+)
 def test_integers_with_numbers(op):
     x = np.array([1, 2, 3], np.int32)
     for number in (2, np.int64(2), np.array(2, np.int8)):

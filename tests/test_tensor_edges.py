@@ -133,7 +133,13 @@ def test_unknown_targets_list_the_devices(target):
 
 def test_bounds_of_labels_travel():
     labels = nb.tensor([3, 0, 7])
-    twins = [labels.to(D1), labels.detach(), copy.deepcopy(labels), pickle.loads(pickle.dumps(labels)), nb.tensor(labels)]
+    twins = [
+        labels.to(D1),
+        labels.detach(),
+        copy.deepcopy(labels),
+        pickle.loads(pickle.dumps(labels)),
+        nb.tensor(labels),
+    ]
     assert [t.bounds for t in twins] == [(0, 7)] * 5
     assert not hasattr(nb.tensor([1.0]), "bounds")
 
@@ -208,7 +214,12 @@ def restored(x):
 def test_leaves_are_copied(twin_of):
     for t in (leaf([1.0, 2.0]), nb.tensor(3), nb.tensor([[True]]), nb.tensor(np.zeros((0, 2), "f2"))):
         twin = twin_of(t)
-        assert (type(twin), twin.requires_grad, twin.dtype, twin.shape) == (nb.Tensor, t.requires_grad, t.dtype, t.shape)
+        assert (type(twin), twin.requires_grad, twin.dtype, twin.shape) == (
+            nb.Tensor,
+            t.requires_grad,
+            t.dtype,
+            t.shape,
+        )
         assert (twin.tolist(), twin.is_leaf, twin.grad) == (t.tolist(), True, None)
         assert not np.shares_memory(twin.data, t.data)
     y = leaf([1.0]) * 2.0

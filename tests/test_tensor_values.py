@@ -202,7 +202,8 @@ def test_an_optimizer_step_between_forward_and_backward_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [(3.0, DTypeError), ([1.0, 2.0], DTypeError), (np.ones(3), ShapeError), (nb.ones(()), ShapeError)]
+    ("value", "error"),
+    [(3.0, DTypeError), ([1.0, 2.0], DTypeError), (np.ones(3), ShapeError), (nb.ones(()), ShapeError)],
 )
 def test_assign_takes_arrays_of_its_shape(value, error):
     p = Parameter(np.ones(2, np.float32))
