@@ -287,7 +287,7 @@ def iinfo(type: Any) -> Any:
 
 
 def isdtype(dtype: Any, kind: Any) -> builtins.bool:
-    """Is a dtype of this kind: a dtype, "bool", "integral", "real floating", "numeric", ..., or a tuple of them?"""
+    """Whether a dtype is of this kind: a dtype, "bool", "integral", "real floating", ..., or a tuple of them."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return builtins.bool(NUMPY.xp.isdtype(_dtype(dtype), tuple(k if isinstance(k, str) else _dtype(k) for k in kinds)))
 
@@ -298,7 +298,7 @@ def result_type(*items: Any) -> Any:
 
 
 def can_cast(from_: Any, to: Any) -> builtins.bool:
-    """May this array or dtype become that dtype without loss?"""
+    """Whether this array or dtype becomes that dtype without loss."""
     return builtins.bool(NUMPY.xp.can_cast(_dtype(from_), _dtype(to)))
 
 
@@ -361,19 +361,20 @@ _PRIMITIVES: dict[str, Callable[..., Any]] = {
 register(Tensor, TensorBackend("tensor", sys.modules[__name__], _PRIMITIVES))
 
 __all__ = [
-    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin", "asinh",
-    "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
-    "bitwise_right_shift", "bitwise_xor", "bool", "broadcast_arrays", "broadcast_to", "can_cast", "ceil", "clip",
-    "concat", "copysign", "cos", "cosh", "count_nonzero", "cumulative_sum", "diff", "divide", "e", "einsum", "empty",
-    "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "finfo", "flip", "float16", "float32",
-    "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather", "greater", "greater_equal",
-    "hypot", "iinfo", "inf", "int16", "int32", "int64", "int8", "isdtype", "isfinite", "isinf", "isnan", "less",
-    "less_equal", "linspace", "log", "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "masked_fill", "matmul", "matrix_transpose", "max", "maximum", "mean",
-    "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan", "negative", "newaxis", "nextafter", "nonzero",
-    "not_equal", "one_hot", "ones", "ones_like", "pad", "permute_dims", "pi", "positive", "pow", "prod", "reciprocal",
-    "remainder", "repeat", "reshape", "result_type", "roll", "round", "scatter_add", "searchsorted", "sign",
-    "signbit", "sin", "sinh", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "take",
-    "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "tril", "triu", "trunc", "uint16", "uint32",
-    "uint64", "uint8", "unique_values", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
+    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin",
+    "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "bool", "broadcast_arrays", "broadcast_to", "can_cast",
+    "ceil", "clip", "concat", "copysign", "cos", "cosh", "count_nonzero", "cumulative_sum", "diff", "divide", "e",
+    "einsum", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "finfo", "flip",
+    "float16", "float32", "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
+    "greater", "greater_equal", "hypot", "iinfo", "inf", "int8", "int16", "int32", "int64", "isdtype", "isfinite",
+    "isinf", "isnan", "less", "less_equal", "linspace", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "masked_fill", "matmul", "matrix_transpose", "max",
+    "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan", "negative", "newaxis",
+    "nextafter", "nonzero", "not_equal", "one_hot", "ones", "ones_like", "pad", "permute_dims", "pi", "positive",
+    "pow", "prod", "reciprocal", "remainder", "repeat", "reshape", "result_type", "roll", "round", "scatter_add",
+    "searchsorted", "sign", "signbit", "sin", "sinh", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
+    "subtract", "sum", "take", "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "tril", "triu",
+    "trunc", "uint8", "uint16", "uint32", "uint64", "unique_values", "unstack", "var", "vecdot", "where", "zeros",
+    "zeros_like",
 ]  # fmt: skip

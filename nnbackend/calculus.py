@@ -99,12 +99,13 @@ def _gradients(y: Any, inputs: list[Tensor], outer: bool, linked: bool) -> tuple
     again = linked or (outer and bool(tape.leaves(y, inputs)))
     seed = tape.seed_of(y)
     grads = tape.gradients(y, Tensor(seed) if again else seed, inputs, Tensor if again else None)
-    found = [zeros_like(x) if g is None else _alias(g) if again else Tensor(g) for g, x in zip(grads, inputs, strict=True)]
+    wrap = _alias if again else Tensor
+    found = [zeros_like(x) if g is None else wrap(g) for g, x in zip(grads, inputs, strict=True)]
     return y if again else y.detach(), found
 
 
 def _like_given(result: Tensor, given: Any) -> Any:
-    """Tensors for Tensors; arrays for arrays and numbers for numbers, unless an outer gradient still needs the history."""
+    """Tensors for Tensors; arrays for arrays and numbers for numbers, unless an outer gradient needs the history."""
     if isinstance(given, Tensor) or (_depth.get() and result.requires_grad):
         return result
     if is_array(given):

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from .backend import FLOATING, Array, Device, DeviceLike, backend_of, device_of, dtype_name, is_array
+from .backend import BACKENDS, FLOATING, Array, Device, DeviceLike, backend_of, device_of, dtype_name, is_array
 from .backend import device as find_device
 from .errors import DeviceMismatchError, DTypeError, ShapeError
 from .random import fresh_key, generator
@@ -22,22 +22,27 @@ from .tensor import Tensor
 class Recorder(Protocol):
     """What a cell asks of whoever records: a stand-in for its contents, and to be told of changes."""
 
-    def read(self, cell: Any) -> Any: ...
+    def read(self, cell: Any) -> Any:
+        """What stands for the contents of `cell`."""
 
-    def write(self, cell: Any, value: Any) -> None: ...
+    def write(self, cell: Any, value: Any) -> None:
+        """The contents of `cell` are `value` from now on."""
 
-    def read_grad(self, parameter: Any) -> Any: ...
+    def read_grad(self, parameter: Any) -> Any:
+        """What stands for its gradient."""
 
-    def write_grad(self, parameter: Any, value: Any) -> None: ...
+    def write_grad(self, parameter: Any, value: Any) -> None:
+        """Its gradient is `value` from now on."""
 
-    def scope(self, module: Any) -> AbstractContextManager[Any]: ...
+    def scope(self, module: Any) -> AbstractContextManager[Any]:
+        """Around a call of `module`."""
 
 
 recorder: ContextVar[Recorder | None] = ContextVar("nnbackend.recorder", default=None)
 
 
 class _Structure:
-    """Counts changes of structure: attributes of modules and optimizers, homes of parameters. One integer to compare."""
+    """Counts changes of structure: attributes of modules and optimizers, homes of parameters. One integer."""
 
     version = 0
 
@@ -175,7 +180,8 @@ class Parameter(Cell):
     def __init__(self, data: Any, requires_grad: bool = True, initialiser: Initialiser | None = None) -> None:
         array = data.data if isinstance(data, Tensor) else data
         if not is_array(array):
-            raise DTypeError(f"Parameter: expected a tensor or an array, got {type(data).__name__}. Use nb.tensor(...).")
+            given = type(data).__name__
+            raise DTypeError(f"Parameter: expected a tensor or an array, got {given}. Use nb.tensor(...).")
         super().__init__(backend_of(array).copy(array))
         self.initialiser, self.drawn_at = initialiser, -1 if initialiser is None else 0
         self.requires_grad_(requires_grad)
@@ -209,7 +215,7 @@ class Parameter(Cell):
     def accumulate(self, dx: Array, shared: bool) -> None:
         """Add to the gradient. For the tape."""
         if recorder.get() is None and self._gradient is None:
-            backend = backend_of(dx)
+            backend = BACKENDS.get(dx.__class__) or backend_of(dx)
             self._gradient = backend.copy(dx) if shared else backend.own(dx)
         else:
             super().accumulate(dx, shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .backend import CPU, DTYPES, INTEGRAL, NUMPY, DeviceLike, HostArray, backend_of, device_of, is_array, to_host
+from .backend import DTYPES, INTEGRAL, NUMPY, DeviceLike, HostArray, backend_of, is_array, to_host
 from .backend import device as find_device
 from .errors import DataError, DTypeError, GraphError
 from .grad_mode import recording
@@ -20,16 +20,17 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
     Python floats become float32, integers int64, as in PyTorch; arrays keep their dtype and, unless `device` says
     otherwise, their device. DTypeError for what is not a number, DataError for ragged lists.
     """
+    raw = data.data if isinstance(data, Tensor) else _checked(data) if is_array(data) else None
     host: HostArray | None = None
-    if is_array(data):
-        raw = data.data if isinstance(data, Tensor) else _checked(data)
-        host = raw if backend_of(raw) is NUMPY else None
-        t = Tensor(backend_of(raw).copy(raw) if host is None else CPU.put(host))
-        if device is not None or dtype is not None:
-            t = t.to(find_device(t.device if device is None else device), dtype)
-    else:
+    if raw is None:
         host = _from_python(data, None if dtype is None else NUMPY.dtype(dtype))
-        t = Tensor(find_device(device if device is not None else "cpu").put(host))
+    elif backend_of(raw) is NUMPY:
+        host = raw if dtype is None else raw.astype(NUMPY.dtype(dtype))
+    if host is not None:
+        t = Tensor(find_device("cpu" if device is None else device).put(host))
+    else:
+        t = Tensor(backend_of(raw).copy(raw))
+        t = t.to(find_device(t.device if device is None else device), dtype)
     if t.dtype in INTEGRAL and host is not None and host.size:
         t.bounds = int(host.min()), int(host.max())
     elif isinstance(data, Tensor) and hasattr(data, "bounds"):
@@ -55,7 +56,7 @@ def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool 
     y = t if device is None else t.to(find_device(device))
     y = y if dtype is None else y.astype(dtype)
     if copy is False and y is not t:
-        raise ValueError(f"asarray: expected dtype {t.dtype} on {t.device} for copy=False, got {y.dtype} on {y.device}.")
+        raise ValueError(f"asarray: expected {t.dtype} on {t.device} for copy=False, got {y.dtype} on {y.device}.")
     return y.clone() if copy and y is t else y
 
 
@@ -64,10 +65,9 @@ def _from_python(data: Any, dtype: Any) -> HostArray:
     dtypes: set[Any] = set()
     plain = _without_arrays(data, dtypes)
     try:
-        host = _host.array(plain)
+        host: HostArray = _checked(_host.array(plain))
     except ValueError as error:
         raise _ragged(plain, error) from error
-    host = _checked(host)
     if dtype is None and host.dtype.kind == "f" and isinstance(data, list | tuple | float):
         dtype = _host.result_type(*dtypes or {_host.float32})
     return host if dtype is None else host.astype(dtype)
@@ -80,11 +80,12 @@ def _checked(data: Any) -> Any:
         return data
     kind = type(data)
     if kind not in (_host.ndarray, _host.memmap) and not isinstance(data, _host.generic):
-        raise DTypeError(f"tensor: expected a plain array, got {kind.__module__}.{kind.__name__}. Convert it with np.array.")
+        name = f"{kind.__module__}.{kind.__name__}"
+        raise DTypeError(f"tensor: expected a plain array, got {name}. Convert it with np.array.")
     host = _host.asarray(data)
     if host.dtype.newbyteorder("=") not in DTYPES.values():
-        cell = next((f" (first cell that is no number: {v!r})" for v in host.flat if not isinstance(v, int | float)), "")
-        raise DTypeError(f"tensor: expected booleans or real numbers, got dtype {host.dtype}{cell}.")
+        cells = (f" (first cell that is no number: {v!r})" for v in host.flat if not isinstance(v, int | float))
+        raise DTypeError(f"tensor: expected booleans or real numbers, got dtype {host.dtype}{next(cells, '')}.")
     return data
 
 
@@ -101,7 +102,9 @@ def _without_arrays(data: Any, dtypes: set[Any]) -> Any:
 
 
 def _has_history(data: Any) -> bool:
-    return any(map(_has_history, data)) if isinstance(data, list | tuple) else isinstance(data, Tensor) and data.requires_grad
+    if isinstance(data, list | tuple):
+        return any(map(_has_history, data))
+    return isinstance(data, Tensor) and data.requires_grad
 
 
 def _ragged(data: Any, error: ValueError) -> DataError:
@@ -165,7 +168,9 @@ def linspace(
     return _make("linspace", start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
 
 
-def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
+def eye(
+    n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = "float32", device: DeviceLike = None
+) -> Tensor:
     """1 on diagonal k, else 0."""
     return _make("eye", n_rows, n_cols, k=k, dtype=dtype, device=device)
 

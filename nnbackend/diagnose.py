@@ -17,7 +17,7 @@ _CASTS = ("astype", "one_hot")
 
 
 def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[Any, ...], list[Any], Any]:
-    """Arguments that meet other libraries' arrays, NumPy scalars or several dtypes: checked, scalars made Python numbers."""
+    """Arguments that meet other libraries' arrays, NumPy scalars or several dtypes: checked, scalars made numbers."""
     like = next(value for a, value in zip(args, raw, strict=True) if a.__class__ in TENSORS)
     args_, home, arithmetic = list(args), device_of(like), op.__module__ in _ARITHMETIC
     dtypes: dict[Any, int] = {}
@@ -25,7 +25,8 @@ def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[An
     for i, (a, value) in enumerate(zip(args, raw, strict=True)):
         if not is_array(value):
             if arithmetic and isinstance(value, list | tuple):
-                raise DTypeError(f"{_name(op)}: expected an array or a number, got a list (argument {i + 1}). Use nb.asarray(...).")
+                place = f"{_name(op)}: expected an array or a number, got a list (argument {i + 1})"
+                raise DTypeError(f"{place}. Use nb.asarray(...).")
             continue
         if a.__class__ not in TENSORS and not value.shape and hasattr(value, "item") and hasattr(value, "tobytes"):
             args_[i] = raw[i] = value.item()  # a NumPy scalar is a number: it never promotes
@@ -53,8 +54,8 @@ def check_result(op: Any, raw: list[Any], y: Any, dtype: Any) -> None:
     for part in y if y.__class__ is tuple else (y,):
         got = backend_of(part).canonical(part.dtype)
         if got in FLOATING and got != dtype and dtype is not None:
-            others = [str(backend_of(v).canonical(v.dtype)) for v in raw if is_array(v) and v.dtype != dtype]
-            raise DTypeError(f"{_name(op)}: expected {dtype}, got {', '.join(others)} too. Cast with .astype({str(dtype)!r}).")
+            others = ", ".join(str(backend_of(v).canonical(v.dtype)) for v in raw if is_array(v) and v.dtype != dtype)
+            raise DTypeError(f"{_name(op)}: expected {dtype}, got {others} too. Cast with .astype({str(dtype)!r}).")
 
 
 def check_widened(op: Any, like: Any, y: Any) -> None:

@@ -100,7 +100,7 @@ def _stepped(kind: type[_GradMode], generator: Any) -> Any:
 
 
 class no_grad(_GradMode):
-    """Inside, results have no history and leaves may be changed in place. Use as `with nb.no_grad():` or `@nb.no_grad()`."""
+    """Inside, results have no history and leaves may change in place: `with nb.no_grad():` or `@nb.no_grad()`."""
 
     mode = False
 

@@ -23,8 +23,9 @@ class Interop:
 
     def item(self) -> Any:
         """The only element as a Python number; ValueError if there are more."""
-        if math.prod(self.data.shape) != 1:
-            raise ValueError(f"item: expected a tensor with one element, got shape {tuple(self.data.shape)}. Index or reduce it first.")
+        shape = tuple(self.data.shape)
+        if math.prod(shape) != 1:
+            raise ValueError(f"item: expected a tensor with one element, got shape {shape}. Index or reduce it first.")
         return to_host(self.data).item()
 
     def tolist(self) -> Any:
@@ -44,8 +45,9 @@ class Interop:
         return to_host(self.data).__index__()
 
     def __bool__(self) -> bool:
-        if math.prod(self.data.shape) != 1:
-            raise ValueError(f"the truth of a tensor of shape {tuple(self.data.shape)} is ambiguous. Use .any() or .all().")
+        shape = tuple(self.data.shape)
+        if math.prod(shape) != 1:
+            raise ValueError(f"the truth of a tensor of shape {shape} is ambiguous. Use .any() or .all().")
         return bool(self.item())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:

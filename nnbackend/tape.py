@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
-from .backend import Array, backend_of
+from .backend import BACKENDS, Array, backend_of
 from .errors import GraphError, InplaceError
 from .grad_mode import enable_grad
 from .ops.core import joint
@@ -40,7 +40,7 @@ def part_of(whole: Any, i: int) -> Any:
 
 
 def cut(old: Any) -> Node:
-    """The node of a Tensor that has new contents without history. Graphs that used it before still find the `old` one."""
+    """The node of a Tensor that has new contents without history. Graphs that used it before find the `old` one."""
     return clock(), part_of, (old,), {}, (None,)
 
 
@@ -90,12 +90,12 @@ def backward(root: Any, seed: Array, retain_graph: bool) -> None:
     """
     if root.node is FREED:
         freed()
-    pending: dict[int, Any] = {id(root): seed}
-    deposits: dict[int, tuple[Any, Any, bool]] = {}
+    pending: dict[Any, Any] = {root: seed}  # by Tensor: they hash by identity
+    deposits: dict[Any, tuple[Any, bool]] = {}
     newest, reset = [(-root.node[0], root)], []
     while newest:
         t = heappop(newest)[1]
-        dy, node = pending.pop(id(t)), t.node
+        dy, node = pending.pop(t), t.node
         links, pulls = parents(node), node[4]
         if dy.__class__ is dict or pulls.__class__ is joint:
             pulls, dy = _split(t, node, pulls, links, dy)
@@ -104,12 +104,11 @@ def backward(root: Any, seed: Array, retain_graph: bool) -> None:
             if pull is None or (dx := pull(dy)) is None:
                 continue
             if p.node is None:
-                kept = deposits.get(id(p))
-                deposits[id(p)] = (p, dx, dx is dy) if kept is None else (p, kept[1] + dx, False)
-            elif id(p) in pending:
-                pending[id(p)] = _total(pending[id(p)], dx)
+                deposits[p] = (dx, dx is dy) if p not in deposits else (deposits[p][0] + dx, False)
+            elif p in pending:
+                pending[p] = _total(pending[p], dx)
             else:
-                pending[id(p)] = dx
+                pending[p] = dx
                 heappush(newest, (-p.node[0], p))
         if node[1] is setitem:
             reset.append(t)  # older nodes that used `t` have yet to find its older self
@@ -118,7 +117,7 @@ def backward(root: Any, seed: Array, retain_graph: bool) -> None:
     for t in () if retain_graph else reset:
         t.node = FREED
     with adding:
-        for p, dx, shared in deposits.values():
+        for p, (dx, shared) in deposits.items():
             p.accumulate(dx, shared)
 
 
@@ -221,4 +220,5 @@ def _apart(dxs: tuple[Any, ...]) -> Iterator[Any]:
 
 def seed_of(root: Any) -> Array:
     """Where a backward pass starts: 1."""
-    return backend_of(root.data).one(root.data)
+    y = root.data
+    return (BACKENDS.get(y.__class__) or backend_of(y)).one(y)

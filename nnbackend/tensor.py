@@ -1,4 +1,4 @@
-"""Tensor: one array and the node that made it. It is itself an array of the standard; its namespace is `nnbackend.array`."""
+"""Tensor: one array and the node that made it. It is an array of the standard itself, of `nnbackend.array`."""
 
 from __future__ import annotations
 
@@ -189,7 +189,8 @@ class Tensor(TensorMethods, Interop):
 
     def _leaf_copy(self, what: str) -> Any:
         if not self.is_leaf:
-            raise GraphError(f"{what}: expected a leaf, got the result of {tape.maker(self) or 'an op'}. Use .detach().")
+            made_by = tape.maker(self) or "an op"
+            raise GraphError(f"{what}: expected a leaf, got the result of {made_by}. Use .detach().")
         return self._bounding(Tensor(backend_of(self.data).copy(self.data), self.requires_grad))
 
     def _bounding(self, y: Any) -> Any:
@@ -277,7 +278,7 @@ class Tensor(TensorMethods, Interop):
             )
         if gradient is None:
             if self.data.shape:
-                raise GraphError(f"backward: expected a scalar, got shape {self.shape}. Use .sum(), or pass a gradient.")
+                raise GraphError(f"backward: expected a scalar, got {self.shape}. Use .sum(), or pass a gradient.")
             seed = tape.seed_of(self)
         else:
             check_same_kind("backward", self, gradient)
@@ -305,7 +306,7 @@ class Tensor(TensorMethods, Interop):
         self._replace(new)
 
     def _before(self) -> Any:
-        """This Tensor's present contents as a Tensor of their own."""
+        """The present contents as a Tensor of their own."""
         old = Tensor(self.data, self.requires_grad and not self._writable_leaf(), self.node)
         old.written = self.written
         return old

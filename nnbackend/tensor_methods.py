@@ -50,11 +50,11 @@ class TensorMethods:
         return namespace(self).argmin(self, axis=axis, keepdims=keepdims)
 
     def any(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Is any element true?"""
+        """Whether any element is true."""
         return namespace(self).any(self, axis=axis, keepdims=keepdims)
 
     def all(self, axis: Axis = None, keepdims: bool = False) -> Any:
-        """Are all elements true?"""
+        """Whether all elements are true."""
         return namespace(self).all(self, axis=axis, keepdims=keepdims)
 
     def reshape(self, *shape: Any) -> Any:
@@ -78,7 +78,7 @@ class TensorMethods:
         return namespace(self).expand_dims(self, axis=axis)
 
     def exp(self) -> Any:
-        """e to the power of each element."""
+        """Exponential of each element."""
         return namespace(self).exp(self)
 
     def log(self) -> Any:

@@ -1,4 +1,4 @@
-"""Checks for your own functions: are the gradients right?"""
+"""Checks for your own functions: whether their gradients are right."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from .tensor import Tensor
 
 @enable_grad()
 def gradcheck(
-    f: Callable[..., Any], *args: Any, order: int = 1, eps: float = 6e-6, rtol: float = 1e-6, atol: float = 1e-7, seed: int = 0
+    f: Callable[..., Any],
+    *args: Any,
+    order: int = 1,
+    eps: float = 6e-6,
+    rtol: float = 1e-6,
+    atol: float = 1e-7,
+    seed: int = 0,
 ) -> bool:
-    """Compare the gradients of `f` with central differences, in float64; AssertionError names the argument that differs.
+    """Compare the gradients of `f` with central differences, in float64; AssertionError names the argument at fault.
 
     Directional: for a random direction v and random weights w of the outputs, `<w, J v>` must equal `<J^T w, v>`.
     `order=2` checks the gradient of the gradient as well. Arguments that are not floating are passed on. GraphError if
@@ -27,7 +33,9 @@ def gradcheck(
     """
     rng = np.random.default_rng(seed)
     places = [i for i, a in enumerate(args) if _floating(a)]
-    inputs = [tensor(a, dtype="float64") if i in places else asarray(a) if is_array(a) else a for i, a in enumerate(args)]
+    inputs = [asarray(a) if is_array(a) else a for a in args]
+    for i in places:
+        inputs[i] = tensor(args[i], dtype="float64")
     if not places:
         raise GraphError("gradcheck: expected at least one floating argument.")
     weights: list[Any] = []
@@ -38,7 +46,7 @@ def gradcheck(
         outputs = [asarray(y) for y in (outputs if isinstance(outputs, tuple) else (outputs,)) if _floating(y)]
         if not weights:
             if not any(y.requires_grad for y in outputs):
-                raise GraphError("gradcheck: expected a result with history, got none. Use Tensor operations throughout.")
+                raise GraphError("gradcheck: expected a result with history, got none. Use Tensor operations only.")
             weights.extend(tensor(rng.standard_normal(y.shape)) for y in outputs)
         return sum((y * w.to(y.device)).sum() for y, w in zip(outputs, weights, strict=True))
 
@@ -46,7 +54,9 @@ def gradcheck(
     return True
 
 
-def _compare(g: Any, inputs: list[Any], places: list[int], rng: Any, order: int, eps: float, rtol: float, atol: float) -> None:
+def _compare(
+    g: Any, inputs: list[Any], places: list[int], rng: Any, order: int, eps: float, rtol: float, atol: float
+) -> None:
     directions = {i: rng.standard_normal(inputs[i].shape) for i in places}
 
     def slope(*xs: Any) -> Any:

@@ -32,7 +32,7 @@ def slope_of(f, x, v, h=1e-6):
     return (float(f(x + h * v)) - float(f(x - h * v))) / (2.0 * h)
 
 
-# -- what goes in comes out -----------------------------------------------------------------------------------------------
+# -- what goes in comes out ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_argnums():
 
 @pytest.mark.parametrize("x", [np.arange(3), nb.tensor([1, 2]), [1, 2], np.array([True]), on(D1, [1], strict.int64)])
 def test_only_floats_have_gradients(x):
-    with pytest.raises(DTypeError, match="floating argument 0, got (int64|bool)"):
+    with pytest.raises(DTypeError, match=r"floating argument 0, got (int64|bool)"):
         nb.grad(lambda x: (x * 1.0).sum())(x)
 
 
@@ -157,7 +157,7 @@ def test_grad_of_nobody_is_touched():
     assert [p.grad for p in (*net.parameters(), x)] == [None] * 3
 
 
-# -- nesting --------------------------------------------------------------------------------------------------------------
+# -- nesting ---------------------------------------------------------------------------------------
 
 
 def nth(f, n):
@@ -198,7 +198,7 @@ def test_variables_are_not_confused(make):
     assert float(d(lambda x: d(lambda y: x**3 + 0.0 * y)(make(1.0)))(x)) == 0.0
     assert float(d(lambda x: d(lambda y: y)(x) + x)(x)) == 1.0
     assert float(d(lambda x: d(lambda y: d(lambda z: x * y * z)(y) * x)(x))(x)) == 6.0
-    assert float(d(lambda x: sum(d(lambda y: x * y**k)(x) for k in (1, 2)))(x)) == 1.0 + 12.0
+    assert float(d(lambda x: d(lambda y: x * y)(x) + d(lambda y: x * y**2)(x))(x)) == 1.0 + 12.0
 
 
 @given(st.lists(st.floats(0.3, 1.5), min_size=2, max_size=2))
@@ -240,7 +240,7 @@ def test_hidden_history_ends_under_no_grad():
         assert nb.grad(lambda w: w**2)(w).item() == 4.0
 
 
-# -- functions written against the standard, which know nothing of us -------------------------------------------------------
+# -- functions written against the standard, which know nothing of us ------------------------------
 
 
 def log_likelihood(theta, data, labels):
@@ -295,7 +295,7 @@ def test_unmodified_functions(f, device):
     assert gradcheck(f, x, *rest, order=2, rtol=1e-5)
 
 
-# -- a penalty on gradients -------------------------------------------------------------------------------------------------
+# -- a penalty on gradients ------------------------------------------------------------------------
 
 
 def test_a_gradient_penalty_trains():
@@ -330,7 +330,7 @@ def test_a_gradient_penalty_trains():
     assert sum(b < a for a, b in itertools.pairwise(losses)) >= 25
 
 
-# -- gradcheck ----------------------------------------------------------------------------------------------------------------
+# -- gradcheck -------------------------------------------------------------------------------------
 
 
 @lift

@@ -23,7 +23,7 @@ def leaf(values):
     return nb.tensor(values, dtype="float64", requires_grad=True)
 
 
-# -- graphs of any form -------------------------------------------------------------------------------------------------
+# -- graphs of any form ----------------------------------------------------------------------------
 
 
 def test_shared_values_are_summed_once_each():
@@ -133,7 +133,7 @@ def test_gradients_of_gradients_through_backward():
     assert (slope.item(), y.grad.item()) == (27.0, 18.0)
 
 
-# -- size -----------------------------------------------------------------------------------------------------------------
+# -- size ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backward", [True, False])
@@ -175,7 +175,7 @@ def test_a_wide_sum_holds_one_gradient_of_a_leaf_at_a_time():
     assert 1 <= most <= 3
 
 
-# -- nothing stays ----------------------------------------------------------------------------------------------------------
+# -- nothing stays ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_an_error_in_backward_can_be_survived():
     assert x.grad.tolist() == [2.0, 2.0]
 
 
-# -- threads ------------------------------------------------------------------------------------------------------------------
+# -- threads ---------------------------------------------------------------------------------------
 
 
 def test_threads_with_graphs_of_their_own():

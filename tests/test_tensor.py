@@ -23,7 +23,7 @@ def leaf(values, dtype=None):
     return nb.tensor(values, dtype=dtype, requires_grad=True)
 
 
-# -- making ---------------------------------------------------------------------------------------------------------
+# -- making ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_list_of_tensors_with_history_is_not_cut_unnoticed():
         assert nb.asarray([x[0], x[1]]).tolist() == [1.0, 2.0]
 
 
-# -- operators ------------------------------------------------------------------------------------------------------
+# -- operators -------------------------------------------------------------------------------------
 
 BINARY = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.mod, operator.floordiv]
 COMPARE = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
@@ -318,7 +318,7 @@ def test_devices_do_not_mix(op, a, b, expected, got):
     ],
 )
 def test_devices_do_not_mix_in_keys_values_and_gradients(use):
-    with pytest.raises(DeviceMismatchError, match="expected .*, got .*"):
+    with pytest.raises(DeviceMismatchError, match=r"expected .*, got .*"):
         use()
 
 

@@ -1,4 +1,4 @@
-"""Tensor at its edges: as text, as Python numbers, as other libraries' memory, on other devices, in files; and `.grad`."""
+"""Tensor at its edges: as text, as Python numbers, in other libraries, on other devices, in files; and `.grad`."""
 
 import copy
 import operator
@@ -20,7 +20,7 @@ def leaf(values, dtype="float64"):
     return nb.tensor(values, dtype=dtype, requires_grad=True)
 
 
-# -- as text and as Python numbers --------------------------------------------------------------------------------------
+# -- as text and as Python numbers -----------------------------------------------------------------
 
 
 def test_repr():
@@ -93,7 +93,7 @@ def test_tensors_are_told_apart_by_identity():
     assert {a: 1}[a] == 1
 
 
-# -- other devices and dtypes -------------------------------------------------------------------------------------------
+# -- other devices and dtypes ----------------------------------------------------------------------
 
 
 def test_gradients_come_back_across_devices_and_dtypes():
@@ -144,7 +144,7 @@ def test_bounds_of_labels_travel():
     assert not hasattr(nb.tensor([1.0]), "bounds")
 
 
-# -- NumPy and DLPack -----------------------------------------------------------------------------------------------------
+# -- NumPy and DLPack ------------------------------------------------------------------------------
 
 
 def test_numpy_is_to_read():
@@ -203,7 +203,7 @@ def test_dlpack_both_ways_shares_memory():
     assert nb.from_dlpack(nb.tensor([1.0], device=D1)).device == "array_api_strict:device1"
 
 
-# -- copies and pickles ---------------------------------------------------------------------------------------------------
+# -- copies and pickles ----------------------------------------------------------------------------
 
 
 def restored(x):
@@ -270,13 +270,13 @@ def test_trained_cells_come_back_without_the_past_of_their_process(twin_of):
     assert twin.grad is not None
 
 
-# -- backward and grad ------------------------------------------------------------------------------------------------------
+# -- backward and grad -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("seed", "error", "words"),
     [
-        (None, GraphError, r"scalar, got shape \(2,\).*\.sum\(\)"),
+        (None, GraphError, r"scalar, got \(2,\).*\.sum\(\)"),
         (nb.ones(3, dtype="float64"), ShapeError, r"\(2,\), got \(3,\)"),
         (nb.ones((), dtype="float64"), ShapeError, r"\(2,\), got \(\)"),
         (nb.ones(2), DTypeError, "float64, got float32"),
@@ -345,7 +345,7 @@ def test_assigning_grad_copies_and_checks():
         x.sum().backward()
         assert (x.grad.tolist(), given[1]) == ([6.0, 7.0], 6.0)
     for wrong, error in ((nb.ones(2), DTypeError), (np.ones(3), ShapeError), (1.0, DTypeError)):
-        with pytest.raises(error, match="^grad: expected"):
+        with pytest.raises(error, match=r"^grad: expected"):
             x.grad = wrong
     x.grad = None
     assert x.grad is None

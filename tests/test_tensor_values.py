@@ -17,7 +17,7 @@ def leaf(values):
     return nb.tensor(values, dtype="float64", requires_grad=True)
 
 
-# -- set-items and in-place operators ---------------------------------------------------------------------------------
+# -- set-items and in-place operators --------------------------------------------------------------
 
 
 def test_setting_an_item_changes_this_tensor_only():
@@ -99,7 +99,7 @@ def test_without_history_a_result_becomes_a_constant_and_other_graphs_keep_their
         y.requires_grad_()
 
 
-# -- leaves and cells: in place, under no_grad ------------------------------------------------------------------------
+# -- leaves and cells: in place, under no_grad -----------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [leaf, lambda v: Parameter(np.array(v))], ids=["leaf", "parameter"])
@@ -213,7 +213,7 @@ def test_assign_takes_arrays_of_its_shape(value, error):
     assert (p.tolist(), str(p.dtype)) == ([5.0, 6.0], "float32")
 
 
-# -- any sequence -----------------------------------------------------------------------------------------------------
+# -- any sequence ----------------------------------------------------------------------------------
 
 N = 3  # elements of every value below
 OPS = [

@@ -4,9 +4,10 @@ from .base import DTYPES, FLOATING, INTEGRAL, KERNELS, SYNC, Array, Backend, dty
 from .detect import cuda_status
 from .device import CPU, Device, DeviceLike, HostArray, device, device_of, shown, to_host
 from .primitive import PRIMITIVES, erf, gather, logistic, one_hot, place, primitive, scatter_add, total
-from .registry import NUMPY, backend_of, is_array, library_backend, namespace, register
+from .registry import BACKENDS, NUMPY, backend_of, is_array, library_backend, namespace, register
 
 __all__ = [
+    "BACKENDS",
     "CPU",
     "DTYPES",
     "FLOATING",

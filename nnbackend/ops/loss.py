@@ -18,26 +18,29 @@ def _reduce(each: Array, reduction: str) -> tuple[Array, float]:
 
 def mse_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
     """Squared error."""
-    e, xs, ts = x - target, x.shape, target.shape
+    e = x - target
     y, c = _reduce(e * e, reduction)
-    return y, (lambda dy: unbroadcast(e * (dy * (2.0 * c)), xs), lambda dy: unbroadcast(e * (dy * (-2.0 * c)), ts))
+    return y, (
+        lambda dy: unbroadcast(e * (dy * (2.0 * c)), x.shape),
+        lambda dy: unbroadcast(e * (dy * (-2.0 * c)), target.shape),
+    )
 
 
 def l1_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
     """Absolute error; the gradient at 0 is 0."""
     xp = namespace(x)
-    e, xs, ts = x - target, x.shape, target.shape
+    e = x - target
     y, c = _reduce(xp.abs(e), reduction)
-    return y, (lambda dy: unbroadcast(xp.sign(e) * (dy * c), xs), lambda dy: unbroadcast(xp.sign(e) * (dy * -c), ts))
+    return y, (lambda dy: unbroadcast(xp.sign(e) * (dy * c), x.shape), lambda dy: unbroadcast(xp.sign(e) * (dy * -c), target.shape))
 
 
 def huber_loss(x: Array, target: Array, delta: float = 1.0, reduction: str = "mean") -> Op:
     """Squared error / 2 up to `delta`, a straight line beyond (Huber 1964)."""
     xp = namespace(x)
-    e, xs, ts = x - target, x.shape, target.shape
+    e = x - target
     g = xp.clip(e, -delta, delta)  # its gradient; e * g - g * g / 2 is the loss in both branches
     y, c = _reduce(g * (e - 0.5 * g), reduction)
-    return y, (lambda dy: unbroadcast(g * (dy * c), xs), lambda dy: unbroadcast(g * (dy * -c), ts))
+    return y, (lambda dy: unbroadcast(g * (dy * c), x.shape), lambda dy: unbroadcast(g * (dy * -c), target.shape))
 
 
 def binary_cross_entropy_with_logits(z: Array, target: Array, reduction: str = "mean") -> Op:

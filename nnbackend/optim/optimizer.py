@@ -161,7 +161,7 @@ class Optimizer:
         for group, run, gradients in work:
             t = run.steps.value + 1
             run.steps.value = t
-            slots = {name: slot.data for name, slot in run.slots.items()}
+            slots = {name: slot.data for name, slot in run.slots.items()} if run.slots else {}
             self.rule(group, run.weights(), run.gradient(gradients), t, **slots)
             for p in run.parameters:
                 p.written = now
