@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,7 @@ EXTRAS = {"plot": "matplotlib", "progress": "tqdm"}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@dataclass(frozen=True, repr=False)
-class Report:
+class Report(NamedTuple):
     """What `doctor()` found: printed it is a page to read, `as_dict()` is the same for programs."""
 
     nnbackend: str
@@ -35,7 +33,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in dicts, lists, strings and numbers, ready for JSON."""
-        return {**asdict(self), "cuda": {**asdict(self.cuda), "checks": [asdict(check) for check in self.cuda.checks]}}
+        return {**self._asdict(), "cuda": {**self.cuda._asdict(), "checks": [check._asdict() for check in self.cuda.checks]}}
 
     def __str__(self) -> str:
         threads = ", ".join(f"{name}={value}" for name, value in self.threads.items() if value) or "no limit is set"
@@ -56,7 +54,8 @@ class Report:
         lines += [f"  to mend it: {self.cuda.fix}"] if self.cuda.fix else []
         return "\n".join([*lines, f'device="auto" means {self.auto}: {self.why}'])
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def doctor() -> Report:

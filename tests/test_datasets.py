@@ -1,4 +1,3 @@
-import dataclasses
 import runpy
 import subprocess
 import sys
@@ -59,7 +58,7 @@ def test_each_call_gives_fresh_arrays_in_a_frozen_set(load):
     second = load()
     np.testing.assert_array_equal(second.X, before)
     assert second.y.min() == 0
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         second.X = before
 
 
@@ -76,12 +75,12 @@ def test_they_load_from_anywhere(tmp_path):
 
 
 def test_the_files_are_small_and_as_the_generator_writes_them(tmp_path):
-    files = iris_csv().parent
+    files = Path(iris_csv()).parent
     assert sorted(file.name for file in files.iterdir()) == ["digits.npz", "iris.csv"]
     assert (files / "digits.npz").stat().st_size < 80_000
     datasets = pytest.importorskip("sklearn.datasets")
     runpy.run_path(str(GENERATOR))["main"](tmp_path)
-    assert (tmp_path / "iris.csv").read_bytes() == iris_csv().read_bytes()
+    assert (tmp_path / "iris.csv").read_bytes() == Path(iris_csv()).read_bytes()
     with np.load(tmp_path / "digits.npz") as new:
         np.testing.assert_array_equal(new["X"], digits().X)
         np.testing.assert_array_equal(new["y"], digits().y)

@@ -129,7 +129,7 @@ def test_working(fake, capfd):
     fake(WORKING)
     status = cuda_status()
     assert status.usable
-    assert (status.reason, status.fix, status.count) == ("NVIDIA Fake 9000, 2 devices", "", 2)
+    assert (status.reason, status.fix, status.devices) == ("NVIDIA Fake 9000, 2 devices", "", 2)
     assert {check.verdict for check in status.checks} == {"ok"}
     assert seen(status, "memory") == ("ok", "70.0 of 80.0 GiB free")
     assert capfd.readouterr() == ("", "")

@@ -15,8 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .cuda_faults import (
     FREE_MEMORY,
@@ -33,8 +32,7 @@ from .cuda_faults import (
 Verdict: TypeAlias = Literal["ok", "failed", "skipped", "warning"]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One thing that was looked at, and what was seen."""
 
     name: str
@@ -42,15 +40,14 @@ class Check:
     evidence: str
 
 
-@dataclass(frozen=True)
-class CudaStatus:
-    """The answer: `reason` is one sentence, `fix` one command or advice (empty when usable), `count` the GPUs seen."""
+class CudaStatus(NamedTuple):
+    """The answer: `reason` is one sentence, `fix` one command or advice (empty when usable), `devices` the GPUs seen."""
 
     usable: bool
     reason: str
     fix: str
     checks: tuple[Check, ...]
-    count: int
+    devices: int
 
 
 _lock = threading.Lock()
@@ -83,15 +80,13 @@ def importable(name: str) -> bool:
     return sys.modules.get(name) is not None or importlib.util.find_spec(name) is not None
 
 
-@dataclass
 class _Machine:
     """What the checks so far have found."""
 
-    wheels: list[str] = field(default_factory=list)
-    cupy: Any = None
-    driver: int = 0
-    count: int = 0
-    gpus: str = ""
+    def __init__(self) -> None:
+        self.wheels: list[str] = []
+        self.cupy: Any = None
+        self.driver, self.count, self.gpus = 0, 0, ""
 
 
 # Each check returns its evidence, warns, or raises.

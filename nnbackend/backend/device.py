@@ -76,8 +76,8 @@ def _named(name: str) -> Device:
     status, index = cuda_status(), int(match[1] or 0)
     if not status.usable:
         raise _unavailable(f'device="{name}": {status.reason}. {status.fix}', status.reason)
-    if index >= status.count:
-        reason = f"{name} requested, {status.count} device{'s' * (status.count > 1)} (0..{status.count - 1})"
+    if index >= status.devices:
+        reason = f"{name} requested, {status.devices} device{'s' * (status.devices > 1)} (0..{status.devices - 1})"
         raise _unavailable(f"{reason}. Use one of those.", reason)
     backend = library_backend("cupy")
     return Device(backend, backend.xp.cuda.Device(index))

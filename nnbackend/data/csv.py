@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -26,7 +26,7 @@ NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 class Table:
     """Columns of equal length by name: float64 for numbers, str for anything else."""
 
-    def __init__(self, columns: dict[str, NDArray[Any]], lines: Sequence[int], path: Path) -> None:
+    def __init__(self, columns: dict[str, NDArray[Any]], lines: Sequence[int], path: str) -> None:
         self._columns = columns
         self._lines = lines  # of the file, one for each row: for messages
         self._path = path
@@ -88,7 +88,7 @@ def read_csv(
         raise ValueError(f"read_csv: expected a delimiter of one character, got {delimiter!r}. Pass ',' or ';'.")
     if missing not in get_args(Missing):
         raise ValueError(f"read_csv: expected missing='error', 'mean' or 'drop', got {missing!r}. Choose one.")
-    path = Path(path)
+    path = fspath(path)
     names, lines, rows = _cells(path, delimiter)
     text = [text] if isinstance(text, str) else list(text)
     for name in text:
@@ -104,7 +104,7 @@ def read_csv(
     return Table(columns, lines, path)
 
 
-def _fault(path: Path, problem: str, line: int | None = None, column: str | None = None) -> DataError:
+def _fault(path: str, problem: str, line: int | None = None, column: str | None = None) -> DataError:
     """The error for a place in a file."""
     place = str(path)
     place += f", line {line}" if line is not None else ""
@@ -118,7 +118,7 @@ def _short(cell: Any) -> str:
     return word if len(word) <= 20 else f"{word[:17]}..."
 
 
-def _cells(path: Path, delimiter: str) -> tuple[list[str], list[int], list[list[str]]]:
+def _cells(path: str, delimiter: str) -> tuple[list[str], list[int], list[list[str]]]:
     """Column names; for each row its first line and its cells."""
     raw, content = _read(path)
     records = list(_records(path, raw, content, delimiter))
@@ -137,15 +137,16 @@ def _cells(path: Path, delimiter: str) -> tuple[list[str], list[int], list[list[
     return names, [line for line, _ in body], [cells for _, cells in body]
 
 
-def _read(path: Path) -> tuple[bytes, str]:
+def _read(path: str) -> tuple[bytes, str]:
     """The bytes and the text of a file that is UTF-8 without NUL."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise _fault(path, "expected a file, got a folder. Add the name of the file.")
     try:
-        raw = path.read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read()
         content = raw.decode("utf-8").removeprefix("\ufeff")
     except OSError as error:
-        problem = f"expected a file that can be read, got '{error.strerror}'. Check the path, seen from {Path.cwd()}."
+        problem = f"expected a file that can be read, got '{error.strerror}'. Check the path, seen from {os.getcwd()}."
         raise _fault(path, problem) from error
     except UnicodeDecodeError as error:
         got = f"byte 0x{raw[error.start]:02x} at byte offset {error.start}"
@@ -162,7 +163,7 @@ def _line(raw: bytes, offset: int) -> int:
     return len((raw[:offset] + b".").splitlines())
 
 
-def _records(path: Path, raw: bytes, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: str, raw: bytes, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Each record that is not blank, with the line it starts on."""
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     line = 1
@@ -186,7 +187,7 @@ def _records(path: Path, raw: bytes, content: str, delimiter: str) -> Iterator[t
         raise _fault(path, problem, line) from error
 
 
-def _check_delimiter(path: Path, top: int, content: str, delimiter: str) -> None:
+def _check_delimiter(path: str, top: int, content: str, delimiter: str) -> None:
     """Refuse one column where another delimiter would make more."""
     head = [line[:1000] for line in io.StringIO(content, newline=None) if line.strip()][:2]
     for other in ",;\t|":
@@ -195,7 +196,7 @@ def _check_delimiter(path: Path, top: int, content: str, delimiter: str) -> None
             raise _fault(path, problem, top)
 
 
-def _check_names(path: Path, line: int, names: list[str]) -> None:
+def _check_names(path: str, line: int, names: list[str]) -> None:
     """Refuse names that are empty or used twice."""
     wrong = [f"{name!r} {n} times" for name, n in Counter(names).items() if name and n > 1]
     wrong += [f"no name for column {i}" for i, name in enumerate(names, 1) if not name]
@@ -205,7 +206,7 @@ def _check_names(path: Path, line: int, names: list[str]) -> None:
 
 
 def _without_missing(
-    path: Path, names: list[str], values: list[bool], lines: list[int], rows: list[list[str]], *, drop: bool
+    path: str, names: list[str], values: list[bool], lines: list[int], rows: list[list[str]], *, drop: bool
 ) -> tuple[list[int], list[list[str]]]:
     """The rows that miss no value, all of them unless `drop`."""
     gaps = [
@@ -228,7 +229,7 @@ def _without_missing(
     return [lines[i] for i in whole], [rows[i] for i in whole]
 
 
-def _column(path: Path, name: str, lines: list[int], cells: Sequence[str]) -> NDArray[Any]:
+def _column(path: str, name: str, lines: list[int], cells: Sequence[str]) -> NDArray[Any]:
     """Numbers if the cells are numbers, missing ones as the mean; otherwise str."""
     gaps = [i for i, cell in enumerate(cells) if cell in MISSING_CELLS]
     words = [i for i, cell in enumerate(cells) if cell not in MISSING_CELLS and not NUMBER.fullmatch(cell)]

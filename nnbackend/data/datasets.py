@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # costs 15 ms
 
-FILES = Path(__file__).parent / "files"
+FILES = os.path.join(os.path.dirname(__file__), "files")
 
 IRIS = """Iris: length and width of sepal and petal, in cm, of 150 flowers, 50 of each of three species.
 R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics 7 (1936), 179-188.
@@ -23,8 +22,7 @@ The test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Di
 Repository (1998), https://doi.org/10.24432/C50P49, licence CC BY 4.0; stored here as bytes, values unchanged."""
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(NamedTuple):
     """Features `X` (n, features), class numbers `y` (n,), and what they mean."""
 
     X: NDArray[np.float64]
@@ -40,20 +38,21 @@ class Dataset:
 
 def iris() -> Dataset:
     """Three species of iris by four lengths: X (150, 4) in cm, y (150,)."""
-    header, *rows = csv.reader((FILES / "iris.csv").read_text(encoding="utf-8").splitlines())
+    with open(iris_csv(), encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
     X = np.array([row[1:5] for row in rows]).astype(np.float64)
     species, y = np.unique([row[5] for row in rows], return_inverse=True)
     return Dataset(X, y.astype(np.int64), tuple(header[1:5]), tuple(species.tolist()), IRIS)
 
 
-def iris_csv() -> Path:
+def iris_csv() -> str:
     """The file behind `iris()`, for `read_csv`: an Id, four lengths, Species."""
-    return FILES / "iris.csv"
+    return os.path.join(FILES, "iris.csv")
 
 
 def digits() -> Dataset:
     """Handwritten digits of 8 x 8 pixels: X (1797, 64) from 0 to 16, y (1797,)."""
-    with np.load(FILES / "digits.npz", allow_pickle=False) as arrays:
+    with np.load(os.path.join(FILES, "digits.npz"), allow_pickle=False) as arrays:
         X, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
     pixels = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
     return Dataset(X, y, pixels, tuple("0123456789"), DIGITS)

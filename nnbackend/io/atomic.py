@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -67,5 +66,11 @@ def _explain(path: str | os.PathLike[str], folder: str, chunks: Sequence[bytes |
     needed = sum(memoryview(chunk).nbytes for chunk in chunks)
     got, fix = error.strerror or str(error), "Choose a file in a folder where you may write"
     if error.errno in _DISK_IS_FULL:
-        got, fix = f"{got} ({shutil.disk_usage(folder).free} bytes free)", "Make room or choose another disk"
+        got, fix = f"{got} ({_free(folder)} bytes free)", "Make room or choose another disk"
     return f"{os.fspath(path)}: expected to write {needed} bytes, got {got}. {fix}; what was there is untouched."
+
+
+def _free(folder: str) -> int:
+    import shutil  # here, because it brings a dozen modules along
+
+    return shutil.disk_usage(folder).free
