@@ -12,7 +12,9 @@ def parse(description: str, epochs: int | None, seed: int = 0, **choices: list[s
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="auto", help='"auto" (default), "cpu", "cuda" or "cuda:N"')
     parser.add_argument("--seed", type=int, default=seed, help=f"one seed, one run (default {seed})")
-    parser.add_argument("--epochs", type=int, default=epochs, help=f"passes over the data (default {epochs or 'as the recipe says'})")
+    parser.add_argument(
+        "--epochs", type=int, default=epochs, help=f"passes over the data (default {epochs or 'as the recipe says'})"
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained weights here, as safetensors")
     for name, values in choices.items():
         parser.add_argument(f"--{name}", choices=values, default=values[0], help=f"default {values[0]}")

@@ -1,4 +1,4 @@
-"""XOR, the smallest problem that needs a hidden layer: the tutorial of `xor_numpy.py` with nnbackend, weight by weight."""
+"""XOR, the smallest problem that needs a hidden layer: the tutorial of `xor_numpy.py` with nnbackend."""
 
 import numpy as np
 from flags import finish, parse

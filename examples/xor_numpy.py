@@ -1,4 +1,4 @@
-"""The first tutorial: XOR by a network in plain NumPy. `xor.py` is the same with nnbackend; both give the same weights."""
+"""The first tutorial: XOR by a network in plain NumPy. `xor.py` is its twin with nnbackend, weight by weight."""
 
 import sys
 

@@ -270,7 +270,6 @@ def _alike(*arrays: Any) -> list[Any]:
 # -- dtypes are NumPy's on every device -----------------------------------------------------------------------------
 
 
-
 def _dtype(x: Any) -> Any:
     """NumPy's dtype of an array or of another library's dtype."""
     return DTYPES[dtype_name(x.dtype if is_array(x) else x)]

@@ -33,7 +33,10 @@ class Report(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in dicts, lists, strings and numbers, ready for JSON."""
-        return {**self._asdict(), "cuda": {**self.cuda._asdict(), "checks": [check._asdict() for check in self.cuda.checks]}}
+        return {
+            **self._asdict(),
+            "cuda": {**self.cuda._asdict(), "checks": [check._asdict() for check in self.cuda.checks]},
+        }
 
     def __str__(self) -> str:
         threads = ", ".join(f"{name}={value}" for name, value in self.threads.items() if value) or "no limit is set"

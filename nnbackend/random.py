@@ -90,7 +90,7 @@ def _word(xp: Any, like: Array, value: int) -> Array:
 
 
 def _philox(backend: Backend, like: Array, blocks: int, key: int, counter: tuple[int, int, int, int]) -> Array:
-    """`blocks` blocks of four 64-bit words of Philox 4x64-10, one after the other, as `Philox.random_raw` gives them."""
+    """`blocks` blocks of four 64-bit words of Philox 4x64-10, as `Philox.random_raw` gives them."""
     xp, device = backend.xp, backend.raw_device(like)
     if "uint64" not in xp.__array_namespace_info__().dtypes(device=device, kind="unsigned integer"):
         raise DeviceError(f"random: expected a device with 64-bit integers, got {backend.device_name(device)}.")

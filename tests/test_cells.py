@@ -44,7 +44,9 @@ def test_labels_from_the_host_know_their_range_on_any_device(device):
 @pytest.mark.parametrize("function", [F.relu, nb.exp, nb.mean, lambda x: x / 2, lambda x: x * 0.5])
 @pytest.mark.parametrize("given", [[1, 2], [True, False]])
 def test_integers_do_not_become_floats_by_themselves(function, given):
-    with pytest.raises(DTypeError, match=r"expected a floating dtype, got (int64|bool)\. Cast with \.astype\('float32'\)"):
+    with pytest.raises(
+        DTypeError, match=r"expected a floating dtype, got (int64|bool)\. Cast with \.astype\('float32'\)"
+    ):
         function(nb.tensor(given))
     assert nb.astype(nb.tensor(given), "float32").dtype == "float32"
     assert nb.one_hot(nb.tensor([0, 1]), 2).dtype == "float32"

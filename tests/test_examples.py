@@ -16,10 +16,14 @@ def run(*args):
     return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, cwd=ROOT, timeout=50)
 
 
-@pytest.mark.parametrize("args", [["xor_numpy.py"], ["xor.py"], ["iris.py"], ["iris.py", "--recipe", "modern"], ["digits.py"]])
+@pytest.mark.parametrize(
+    "args", [["xor_numpy.py"], ["xor.py"], ["iris.py"], ["iris.py", "--recipe", "modern"], ["digits.py"]]
+)
 def test_examples_reach_their_targets(args, tmp_path):
     path, *flags = args
-    save = [] if path == "xor_numpy.py" else ["--device", "auto", "--seed", "42", "--save", tmp_path / "net.safetensors"]
+    save = (
+        [] if path == "xor_numpy.py" else ["--device", "auto", "--seed", "42", "--save", tmp_path / "net.safetensors"]
+    )
     done = run("-W", "error", f"examples/{path}", *flags, *save)
     assert (done.returncode, done.stderr) == (0, "")
     if save:

@@ -10,24 +10,84 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "nnbackend"
 
 # Each module imports only from those before it in this list.
-ORDER = """
-    errors
-    backend.base backend.numpy_backend backend.cupy_backend backend.registry backend.cuda_faults backend.detect
-    backend.device backend.primitive backend
-    ops ops.core ops.elementwise ops.reduce ops.shape ops.index ops.linear ops.activation ops.loss ops.transfer random
-    grad_mode tape diagnose interop tensor_methods tensor creation cells array calculus
-    functional
-    nn.init nn.module nn.activation nn.layers nn.container nn.loss nn
-    optim.flat optim.optimizer optim.rules optim.clip optim
-    data.csv data.datasets data.encode data.split data.loader data
-    metrics
-    io.atomic io.safetensors io.model io
-    train.history train.edge train.trainer train
-    doctor testing __init__ __main__
-""".split()
+ORDER = [
+    "errors",
+    "backend.base",
+    "backend.numpy_backend",
+    "backend.cupy_backend",
+    "backend.registry",
+    "backend.cuda_faults",
+    "backend.detect",
+    "backend.device",
+    "backend.primitive",
+    "backend",
+    "ops",
+    "ops.core",
+    "ops.elementwise",
+    "ops.reduce",
+    "ops.shape",
+    "ops.index",
+    "ops.linear",
+    "ops.activation",
+    "ops.loss",
+    "ops.transfer",
+    "random",
+    "grad_mode",
+    "tape",
+    "diagnose",
+    "interop",
+    "tensor_methods",
+    "tensor",
+    "creation",
+    "cells",
+    "array",
+    "calculus",
+    "functional",
+    "nn.init",
+    "nn.module",
+    "nn.activation",
+    "nn.layers",
+    "nn.container",
+    "nn.loss",
+    "nn",
+    "optim.flat",
+    "optim.optimizer",
+    "optim.rules",
+    "optim.clip",
+    "optim",
+    "data.csv",
+    "data.datasets",
+    "data.encode",
+    "data.split",
+    "data.loader",
+    "data",
+    "metrics",
+    "io.atomic",
+    "io.safetensors",
+    "io.model",
+    "io",
+    "train.history",
+    "train.edge",
+    "train.trainer",
+    "train",
+    "doctor",
+    "testing",
+    "__init__",
+    "__main__",
+]
 
 # May name numpy: floor 0, the host's random numbers, files and tables, and what is for people.
-MAY_NAME_NUMPY = ("backend", "random", "io.safetensors", "data.csv", "data.datasets", "data.encode", "data.split", "testing", "doctor")
+MAY_NAME_NUMPY = (
+    "backend",
+    "random",
+    "io.safetensors",
+    "data.csv",
+    "data.datasets",
+    "data.encode",
+    "data.split",
+    "testing",
+    "doctor",
+)
 MAY_NAME_OTHERS = ("backend.cupy_backend", "backend.detect")  # cupy, array_api_compat
 NEIGHBOURS = [("nn", "optim", "data", "metrics"), ("io", "train")]  # do not know each other, but for what is listed
 KNOWN = {("io.model", "nn"), ("train.trainer", "nn"), ("train.trainer", "optim")}

@@ -41,7 +41,9 @@ def test_every_tensor_of_a_step_dies_by_reference_count(no_collector, monkeypatc
     step, born = a_step(), []
     init = Tensor.__init__
     step()
-    monkeypatch.setattr(Tensor, "__init__", lambda self, *a, **kw: (init(self, *a, **kw), born.append(weakref.ref(self)))[0])
+    monkeypatch.setattr(
+        Tensor, "__init__", lambda self, *a, **kw: (init(self, *a, **kw), born.append(weakref.ref(self)))[0]
+    )
     for _ in range(200):
         step()
     assert len(born) >= 200 * 5

@@ -13,7 +13,9 @@ from nnbackend.errors import DataError, LabelError, ShapeError
 DEVICES = ["cpu", array_api_strict.Device("device1")]
 
 
-@given(rows=st.integers(1, 40), batch=st.one_of(st.none(), st.integers(1, 50)), shuffle=st.booleans(), drop=st.booleans())
+@given(
+    rows=st.integers(1, 40), batch=st.one_of(st.none(), st.integers(1, 50)), shuffle=st.booleans(), drop=st.booleans()
+)
 def test_an_epoch_has_every_row_once(rows, batch, shuffle, drop):
     if drop and batch is not None and batch > rows:
         return

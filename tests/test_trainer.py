@@ -167,7 +167,9 @@ def test_a_seed_spares_what_was_loaded():
 def test_data_is_cast_once_to_the_models_dtype():
     X, y = rows()
     seen = set()
-    run = small(loss=lambda output, target: (seen.add((output.dtype, target.dtype)), nb.functional.mse_loss(output, target))[1])
+    run = small(
+        loss=lambda output, target: (seen.add((output.dtype, target.dtype)), nb.functional.mse_loss(output, target))[1]
+    )
     run.fit(X, y, epochs=1, verbose=False)
     assert {str(d) for pair in seen for d in pair} == {"float32"}
 
@@ -212,7 +214,7 @@ def test_nan_is_named_by_row_and_column():
         np.testing.assert_array_equal(value.numpy(), before[name].numpy())
     X, y = rows()
     y[5] = np.inf
-    with pytest.raises(DataError, match="Input y contains infinity.*row 5"):
+    with pytest.raises(DataError, match=r"Input y contains infinity.*row 5"):
         run.fit(X, y, verbose=False)
     with pytest.raises(DataError, match="Input X contains NaN"):
         run.predict([[0.0, float("nan")]])
@@ -229,7 +231,12 @@ def test_huge_but_finite_data_passes():
         (np.zeros((0, 2)), np.zeros((0, 1)), DataError, "empty dataset"),
         (np.zeros((3, 2)), np.zeros((2, 1)), ShapeError, "as many targets as rows"),
         (np.zeros((3, 2)), np.zeros(3), ShapeError, r"\(3, 1\) and \(3,\).*target.reshape\(\(3, 1\)\)"),
-        (np.zeros((3, 5)), np.zeros((3, 1)), ShapeError, r"0 = Linear\(2, 3\): expected input \(\.\.\., 2\), got \(3, 5\)"),
+        (
+            np.zeros((3, 5)),
+            np.zeros((3, 1)),
+            ShapeError,
+            r"0 = Linear\(2, 3\): expected input \(\.\.\., 2\), got \(3, 5\)",
+        ),
         (np.zeros((3, 2)), ["a", "b", "c"], DTypeError, "LabelEncoder"),
     ],
 )
@@ -247,7 +254,10 @@ def test_labels_out_of_range_name_the_class_count():
 def test_a_loss_that_explodes_is_named():
     X, y = rows()
     run = nb.Trainer(nn.Linear(2, 1), optimizer=optim.SGD(lr=1e6), device="cpu", seed=0)
-    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"in epoch \d+ \(step \d+, lr 1e\+06\)") as error:
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(NonFiniteError, match=r"in epoch \d+ \(step \d+, lr 1e\+06\)") as error,
+    ):
         run.fit(X, y, epochs=50, verbose=False)
     assert error.value.step > 0
     assert all(np.isfinite(run.history["loss"])) if len(run.history) else True

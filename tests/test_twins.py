@@ -32,7 +32,7 @@ def test_xor_through_the_tape_equals_its_numpy_twin():
 
 
 def iris_in_numpy(X, Y, weights, epochs, lr=0.15):
-    """The second tutorial, repaired: back-propagation sample by sample; its lists of weights have a bias column first."""
+    """The second tutorial, repaired: sample by sample; each matrix of weights has its biases as first column."""
     for _ in range(epochs):
         for x, y in zip(X, Y, strict=True):
             inputs, activations = [], [x]
@@ -52,9 +52,7 @@ def test_the_iris_recipe_equals_its_numpy_twin():
     """Issue 2, line 3: three epochs, every weight to 1e-10."""
     trainer, _ = iris.run("tutorial", seed=7, epochs=3)
     start = iris.tutorial(seed=7).net.state_dict()
-    weights = [
-        np.column_stack([start[f"{i}.bias"].numpy(), start[f"{i}.weight"].numpy()]) for i in (0, 2, 4)
-    ]
+    weights = [np.column_stack([start[f"{i}.bias"].numpy(), start[f"{i}.weight"].numpy()]) for i in (0, 2, 4)]
     X, y, _ = iris.read()
     (X, y), _ = data.split(X, y, test=0.15, seed=7)
     (X, y), _ = data.split(X, y, test=0.10, seed=7)

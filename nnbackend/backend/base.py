@@ -24,7 +24,9 @@ INTEGRAL = {DTYPES[name] for name in INTEGERS}
 
 def dtype_name(spec: Any) -> str:
     """The standard's name of a dtype, however it is spelt: "float32", np.float32, xp.float32."""
-    name = spec if isinstance(spec, str) else getattr(spec, "name", None) or getattr(spec, "__name__", None) or str(spec)
+    name = (
+        spec if isinstance(spec, str) else getattr(spec, "name", None) or getattr(spec, "__name__", None) or str(spec)
+    )
     name = {"float": "float64", "int": "int64", "bool_": "bool"}.get(name, name.rpartition(".")[2])
     if name not in DTYPES:
         raise DTypeError(f"dtype: expected one of {', '.join(DTYPES)}, got {spec!r}. Cast the data first.")
@@ -32,7 +34,7 @@ def dtype_name(spec: Any) -> str:
 
 
 class Backend:
-    """An array library as the ops see it. This base needs nothing but the standard; libraries that can do better override.
+    """An array library as the ops see it. This base needs nothing but the standard.
 
     `overrides` maps the name of a primitive to a faster version, which returns `NotImplemented` for what it does not
     take. Emptying the table changes speed only.
@@ -51,7 +53,7 @@ class Backend:
 
     # -- dtypes
     def dtype(self, spec: Any) -> Any:
-        """This library's own dtype object."""
+        """The library's own dtype object."""
         return getattr(self.xp, dtype_name(spec))
 
     def canonical(self, dtype: Any) -> np.dtype[Any]:

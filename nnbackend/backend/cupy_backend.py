@@ -23,30 +23,39 @@ class CupyBackend(Backend):
             self.overrides = {"gather": lambda x, index: x.take(index, axis=0), "erf": special.erf}
 
     def dtype(self, spec: Any) -> np.dtype[Any]:
+        """CuPy's dtypes are NumPy's."""
         return np.dtype(dtype_name(spec))
 
     def raw_device(self, x: Array) -> Any:
+        """The CUDA device."""
         return x.device
 
     def device_name(self, raw: Any) -> str:
+        """Its number."""
         return f"cuda:{raw.id}"
 
     def default_device(self) -> Any:
+        """The current one."""
         return self.cupy.cuda.Device()
 
     def synchronize(self, raw: Any) -> None:
+        """Wait for the device."""
         raw.synchronize()
 
     def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
+        """Upload."""
         with raw:
             return self.cupy.array(host, dtype=self.dtype(host.dtype), order="C")
 
     def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        """Download, which waits."""
         host: np.ndarray[Any, Any] = self.cupy.asnumpy(x)
         return host
 
     def copy(self, x: Array) -> Array:
+        """A contiguous copy."""
         return x.copy(order="C")
 
     def own(self, x: Array) -> Array:
+        """As it is if it owns its memory."""
         return x if x.base is None else x.copy(order="C")

@@ -41,7 +41,7 @@ class Check(NamedTuple):
 
 
 class CudaStatus(NamedTuple):
-    """The answer: `reason` is one sentence, `fix` one command or advice (empty when usable), `devices` the GPUs seen."""
+    """The answer: `reason` is one sentence, `fix` one command or advice (or empty), `devices` the GPUs seen."""
 
     usable: bool
     reason: str

@@ -61,4 +61,3 @@ def digits() -> Dataset:
 def xor() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Exclusive or: X (4, 2), y (4, 1), in the order 00, 01, 10, 11."""
     return np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0.0], [1.0], [1.0], [0.0]])
-

@@ -15,7 +15,7 @@ from ..tensor import Tensor
 
 
 class DataLoader:
-    """Batches of rows of some arrays: `for x, y in DataLoader(X, y, batch_size=32, seed=0): ...`
+    """Batches of rows: `for x, y in DataLoader(X, y, batch_size=32, seed=0)` is one epoch.
 
     The data is moved to `device` once. Each pass is one epoch in an order of its own, given by (seed, epoch); the last
     batch may be smaller unless `drop_last`. `batch_size=None` is one batch of everything.
@@ -65,7 +65,7 @@ class DataLoader:
             yield tuple(self._batch(a, rows, order) for a in self.arrays)
 
     def _order(self) -> Any:
-        """This epoch's order of the rows, drawn on the host, on the device of the data."""
+        """The order of the rows in this epoch, drawn on the host, on the device of the data."""
         order = permutation(self.rows, self.key, site_of("DataLoader"), self.epoch)
         place = self.arrays[0].device
         return order if place == CPU else place.put(order)

@@ -31,7 +31,10 @@ def l1_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
     xp = namespace(x)
     e = x - target
     y, c = _reduce(xp.abs(e), reduction)
-    return y, (lambda dy: unbroadcast(xp.sign(e) * (dy * c), x.shape), lambda dy: unbroadcast(xp.sign(e) * (dy * -c), target.shape))
+    return y, (
+        lambda dy: unbroadcast(xp.sign(e) * (dy * c), x.shape),
+        lambda dy: unbroadcast(xp.sign(e) * (dy * -c), target.shape),
+    )
 
 
 def huber_loss(x: Array, target: Array, delta: float = 1.0, reduction: str = "mean") -> Op:

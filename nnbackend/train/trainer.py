@@ -39,8 +39,8 @@ class Trainer:
     """Trains a module on arrays: `Trainer(net, loss="mse", optimizer=optim.SGD(lr=0.5)).fit(X, y, epochs=100)`.
 
     `loss` and `metrics` are names or functions of (output, target); `optimizer` is a name, a template such as
-    `optim.Adam(lr=1e-3)`, or one that has parameters already. With a `seed`, parameters that nobody has loaded, assigned
-    or trained are drawn from it, and so are the shuffles: one seed, one run, on every device.
+    `optim.Adam(lr=1e-3)`, or one that has parameters already. With a `seed`, parameters that nobody has loaded,
+    assigned or trained are drawn from it, and so are the shuffles: one seed, one run, on every device.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Trainer:
     ) -> History:
         """Train for `epochs` more passes over the rows; `batch_size=None` is the full batch, 1 is sample by sample.
 
-        Every `report_every` epochs (by default about 20 times) metrics and validation are computed and a line is printed.
+        Every `report_every` epochs (by default about 20 times) metrics and validation are computed and printed.
         Returns the history of all fits. NonFiniteError if the loss turns NaN or infinite; DataError names bad rows.
         """
         if epochs < 0:
