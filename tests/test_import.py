@@ -27,6 +27,10 @@ COSTLY = [
     "numpy.random",
     "http",
     "logging",
+    "pathlib",
+    "shutil",
+    "dataclasses",
+    "numpy.typing",
 ]
 
 
