@@ -11,9 +11,7 @@ from .tape import TENSORS
 
 _ARITHMETIC = (elementwise.__name__, linear.__name__)  # whose arguments all have one dtype
 _BASIC = frozenset({int, slice, type(...), type(None), bool, list})  # keys that are no arrays
-
-
-_CASTS = ("astype", "one_hot")
+_CASTS = ("astype", "one_hot")  # whose result is as wide as was asked for
 
 
 def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[Any, ...], list[Any], Any]:

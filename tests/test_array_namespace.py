@@ -32,7 +32,7 @@ class A:
 
 X = A([[0.5, -1.5, 2.0], [1.0, 0.25, -3.0]])
 Y = A([[2.0, 1.5, -2.0], [0.5, 0.25, 3.0]])
-P, U = A([0.5, 1.0, 4.0]), A([0.1, 0.5, 0.9])
+P, Q, U = A([0.5, 1.0, 4.0]), A([1.0, 1.5, 2.5]), A([0.1, 0.5, 0.9])
 I, J, B = A([[5, 2, -3]], "int32"), A([3, 1, 2], "int32"), A([[True, False, True]], "bool")
 V, C = A([3.0, 1.0, 2.0, 1.0]), A([True, True, False], "bool")
 AXIS = {"axis": 1, "keepdims": True}
@@ -78,7 +78,7 @@ TABLE = {
     "cumulative_sum": [((V,), {}), ((X,), {"axis": 1, "dtype": "float32", "include_initial": True})],
     "diff": [((X,), {}), ((V,), {"n": 2}), ((X,), {"axis": 0, "n": 1, "prepend": Y, "append": X}), ((V,), {"n": 0})],
     "nonzero": [((X,), {}), ((B,), {})],
-    "searchsorted": [((P, U), {}), ((V, P), {"side": "right", "sorter": A([1, 3, 2, 0], "int64")})],
+    "searchsorted": [((P, U), {}), ((V, Q), {"side": "right", "sorter": A([1, 3, 2, 0], "int64")})],
     "where": [((B, X, Y), {}), ((B, X, 0.0), {}), ((B, 1.0, X), {})],
     "argsort": [((X,), {}), ((V,), {"axis": -1, "descending": True, "stable": True}), ((X,), {"axis": 0})],
     "sort": [((X,), {}), ((X,), {"axis": 0, "descending": True, "stable": True})],
