@@ -51,7 +51,7 @@ def test_the_readme_has_exactly_two_commands():
 
 def test_the_output_in_the_readme_is_what_comes_out():
     shown = re.search(
-        r"```\n\$ python (\S+) (.*)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S
+        r"```\n\$ python (\S+) ([^\n]*)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S
     )
     done = run(shown[1], *shown[2].split(), "--device", "cpu")
     numbers = [[round(float(v), 2) for v in re.findall(r"\d+\.\d+", text)] for text in (done.stdout, shown[3])]
