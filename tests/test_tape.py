@@ -234,7 +234,7 @@ def forward_fails_step(net, x, y):
         (IndexError, lambda h: h[100, 0]),
         (TypeError, lambda h: h & h),  # the library's own error, which nothing explains better
         (ShapeError, lambda h: h + nb.ones((3, 7))),
-        (DTypeError, lambda h: h + [1.0]),
+        (DTypeError, lambda h: h * [1.0]),
     ):
         with pytest.raises(error):
             use(net(x) * 2.0)
