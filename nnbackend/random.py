@@ -71,12 +71,15 @@ def uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Arr
         low, high = words & _word(xp, words, _MASK32), words >> _word(xp, words, 32)
         halves = xp.reshape(xp.stack([low, high], axis=1), (-1,))  # NumPy hands out the low half of a word first
         u = xp.astype(halves >> _word(xp, words, 8), xp.float32) * 2.0**-24
+        u = xp.floor(u * 2048.0) / 2048.0 if backend.canonical(x.dtype) == np.float16 else u  # else some would be 1
     return xp.astype(xp.reshape(u[:n], x.shape), x.dtype, copy=False)
 
 
 def _numpy_uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Array:
     dtype = np.float64 if x.dtype == np.float64 else np.float32
     drawn: Array = generator(key, site, step, rank).random(x.shape, dtype)
+    if x.dtype == np.float16:
+        drawn = np.floor(drawn * 2048.0) / 2048.0  # rounding alone would make some of them 1
     return drawn.astype(x.dtype, copy=False)
 
 

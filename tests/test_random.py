@@ -127,3 +127,11 @@ def test_permutations(n: int, key: int, site: int) -> None:
     assert sorted(first.tolist()) == sorted(other.tolist()) == list(range(n))
     np.testing.assert_array_equal(first, again)
     assert n < 9 or first.tolist() != other.tolist()
+
+
+def test_half_precision_stays_below_one():
+    x = np.empty(200_000, "float16")
+    fast, spec = uniform_like(x, 7, 8, 9), uniform_like.__wrapped__(x, 7, 8, 9)
+    assert fast.dtype == np.float16
+    assert 0.999 < fast.max() < 1.0
+    np.testing.assert_array_equal(fast, spec)
