@@ -94,7 +94,9 @@ def _plain(name: str) -> Callable[..., Any]:
     """A function of the standard that has no gradient, by name."""
 
     def fn(x: Array, *args: Any, **kw: Any) -> Array:
-        return getattr(namespace(args[0] if type(x) in NUMBERS else x), name)(x, *args, **kw)
+        xp = namespace(args[0] if type(x) in NUMBERS else x)
+        y = getattr(xp, name)(x, *args, **kw)
+        return xp.asarray(y) if type(y) is int else y  # NumPy before 2.3 counts in Python numbers
 
     fn.__name__ = fn.__qualname__ = name
     return plain(fn)
