@@ -7,7 +7,6 @@ The file is the header's length (8 bytes, little endian), the header (JSON) and 
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import os
 import re
@@ -118,6 +117,8 @@ def _plain(name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
 
 def _encode(header: dict[str, Any]) -> bytes:
     """Return the length and the header, its checksum filled in, padded so that the data starts aligned."""
+    import json  # here and below, because most programs write no file
+
     _require_text(header["__metadata__"], errors.DataError)
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -139,6 +140,8 @@ def _read_header(file: BinaryIO, size: int) -> bytes:
 
 def _decode(text: bytes) -> tuple[dict[str, Any], dict[str, str], str | None]:
     """Return the arrays' entries, the metadata and the checksum of the data if there is one."""
+    import json
+
     if seal := _SEAL.match(text):
         found_sum = _sha256(text.replace(seal[1], _ZEROS, 1)).hexdigest()
         _require(found_sum.encode() == seal[1], Corrupt, "a header that fits its SHA-256", "a damaged one")
