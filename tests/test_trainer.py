@@ -174,6 +174,17 @@ def test_data_is_cast_once_to_the_models_dtype():
     assert {str(d) for pair in seen for d in pair} == {"float32"}
 
 
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber", "bce_with_logits"])
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_whole_numbers_are_amounts_for_a_numeric_loss(loss, kind):
+    X, y = data.xor()
+    runs = [small(loss=loss), small(loss=loss)]
+    runs[0].fit(X.astype(int), y.astype(kind).tolist(), epochs=3, validation_data=(X, y.astype(kind)), verbose=False)
+    runs[1].fit(X, y, epochs=3, validation_data=(X, y), verbose=False)
+    assert runs[0].history.rows == runs[1].history.rows
+    assert runs[0].evaluate(X, y.astype(kind)) == runs[1].evaluate(X, y)
+
+
 def test_accuracy_of_logits_has_its_threshold_at_zero():
     X, _ = rows(200)
     y = (X.sum(axis=1, keepdims=True) > 0).astype(float)

@@ -26,10 +26,6 @@ class CupyBackend(Backend):
         """CuPy's dtypes are NumPy's."""
         return np.dtype(dtype_name(spec))
 
-    def raw_device(self, x: Array) -> Any:
-        """The CUDA device."""
-        return x.device
-
     def device_name(self, raw: Any) -> str:
         """Its number."""
         return f"cuda:{raw.id}"

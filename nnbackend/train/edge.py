@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import FLOATING, NUMPY, Device, HostArray, is_array, to_host
+from ..backend import FLOATING, INTEGRAL, NUMPY, Device, HostArray, is_array, to_host
 from ..creation import tensor
 from ..errors import DataError, DTypeError
 from ..tensor import Tensor
@@ -23,12 +23,12 @@ def features(X: Any, device: Device, dtype: Any, name: str = "X") -> Tensor:
     return moved
 
 
-def targets(y: Any, device: Device, dtype: Any, name: str = "y") -> Tensor:
-    """Class indices stay integers and know their range; everything else gets the model's dtype."""
+def targets(y: Any, device: Device, dtype: Any, name: str = "y", classes: bool = True) -> Tensor:
+    """Integers stay integers, and know their range, where they may be `classes`; all else gets the model's dtype."""
     t = _tensor(y, name)
-    if t.dtype in FLOATING:
+    if t.dtype not in INTEGRAL or not classes:
         return features(t, device, dtype, name)
-    wide: Tensor = t.to(device).astype(dtype if t.dtype.kind == "b" else "int64")
+    wide: Tensor = t.to(device).astype("int64")
     if hasattr(t, "bounds"):
         wide.bounds = t.bounds
     return wide

@@ -32,6 +32,7 @@ LOSSES: dict[str, Loss] = {
     "bce": F.binary_cross_entropy,
     "bce_with_logits": F.binary_cross_entropy_with_logits,
 }
+NUMERIC = (F.mse_loss, F.l1_loss, F.huber_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
@@ -96,7 +97,7 @@ class Trainer:
         """
         if epochs < 0:
             raise ValueError(f"fit: expected epochs >= 0, got {epochs}.")
-        data = features(X, self.device, self.dtype), targets(y, self.device, self.dtype)
+        data = self._pair(X, y)
         if data[0].shape[0] != data[1].shape[0]:
             raise ShapeError(f"fit: expected as many targets as rows, got X {data[0].shape} and y {data[1].shape}")
         held_out = None if validation_data is None else self._pair(*validation_data)
@@ -172,7 +173,9 @@ class Trainer:
             return concatenated([self.net(batch) for (batch,) in DataLoader(x, batch_size=batch_size, shuffle=False)])
 
     def _pair(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
-        return features(X, self.device, self.dtype), targets(y, self.device, self.dtype)
+        """The data on the device; whole numbers are amounts for a numeric loss, and may be classes for any other."""
+        x = features(X, self.device, self.dtype)
+        return x, targets(y, self.device, self.dtype, classes=self.loss not in NUMERIC)
 
     def _progress(self, epochs: Iterable[int], verbose: bool) -> _Progress:
         return _Progress(epochs, verbose and sys.stderr.isatty())
