@@ -7,47 +7,39 @@ know that a recorder may exist (one context variable, 0.03 µs); ops, layers and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
-from .backend import BACKENDS, FLOATING, Array, Device, DeviceLike, backend_of, device_of, dtype_name, is_array
+from .backend import (
+    BACKENDS,
+    FLOATING,
+    Array,
+    Device,
+    DeviceLike,
+    backend_of,
+    device_of,
+    dtype_name,
+    is_array,
+    namespace,
+)
 from .backend import device as find_device
 from .errors import DeviceMismatchError, DTypeError, ShapeError
 from .random import fresh_key, generator
+from .recorder import recorder
 from .tape import TENSORS, clock
 from .tensor import Tensor
-
-
-class Recorder(Protocol):
-    """What a cell asks of whoever records: a stand-in for its contents, and to be told of changes."""
-
-    def read(self, cell: Any) -> Any:
-        """What stands for the contents of `cell`."""
-
-    def write(self, cell: Any, value: Any) -> None:
-        """The contents of `cell` are `value` from now on."""
-
-    def read_grad(self, parameter: Any) -> Any:
-        """What stands for its gradient."""
-
-    def write_grad(self, parameter: Any, value: Any) -> None:
-        """Its gradient is `value` from now on."""
-
-    def scope(self, module: Any) -> AbstractContextManager[Any]:
-        """Around a call of `module`."""
-
-
-recorder: ContextVar[Recorder | None] = ContextVar("nnbackend.recorder", default=None)
 
 
 class _Structure:
     """Counts changes of structure: attributes of modules and optimizers, homes of parameters. One integer."""
 
     version = 0
+    settings = 0  # changes of anything but training modes
+    latest = ""  # what changed last, for messages
 
-    def changed(self) -> None:
+    def changed(self, what: str = "", mode: bool = False) -> None:
         self.version += 1
+        self.settings += not mode
+        self.latest = what
 
 
 structure = _Structure()
@@ -105,7 +97,7 @@ class Cell(Tensor):
 
     def assign(self, value: Any) -> None:
         """Take over these values in place. ShapeError if they do not fit; the dtype and the device stay."""
-        raw, data, backend = value.data if isinstance(value, Tensor) else value, self.data, backend_of(self.array)
+        raw, data = value.data if isinstance(value, Tensor) else value, self.data
         name = self.name or "assign"
         if not is_array(raw):
             raise DTypeError(f"{name}: expected a tensor or an array, got {type(value).__name__}. Use nb.tensor(...).")
@@ -113,7 +105,7 @@ class Cell(Tensor):
             raise DeviceMismatchError(f'{name}: expected {here}, got {there}. Move it with .to("{here}").')
         if tuple(raw.shape) != self.shape:
             raise ShapeError(f"{name}: expected shape {self.shape}, got {tuple(raw.shape)}")
-        data[...] = raw if raw.dtype == data.dtype else backend.xp.astype(raw, data.dtype)
+        data[...] = raw if raw.dtype == data.dtype else namespace(raw).astype(raw, data.dtype)
         self.written = clock()
 
     def move(self, device: Device | None = None, dtype: Any = None) -> None:
@@ -128,7 +120,7 @@ class Cell(Tensor):
     def rehome(self, array: Array, home: Cell | None = None, offset: int = 0) -> None:
         """Live in another array of the same values: alone, or as a slice of a flat buffer."""
         self.array, self.home, self.offset = array, home, offset
-        structure.changed()
+        structure.changed(self.name)
 
     def _replace(self, new: Any) -> None:
         """`p -= x`: in place, so that everybody who holds the parameter sees it."""
@@ -174,7 +166,9 @@ Initialiser = Callable[[Any, tuple[int, ...]], Any]  # (generator, shape) -> Num
 class Parameter(Cell):
     """A Tensor to train, which `initialiser` can draw again; `drawn_at` is when it did so last."""
 
-    __slots__ = ("_gradient", "drawn_at", "initialiser")
+    __slots__ = ("_gradient", "drawn_at", "gradient_home", "initialiser")
+
+    gradient_home: Cell  # where replays of a recorded step leave the gradient; unset until one does
 
     def __init__(self, data: Any, requires_grad: bool = True, initialiser: Initialiser | None = None) -> None:
         array = data.data if isinstance(data, Tensor) else data
@@ -218,6 +212,11 @@ class Parameter(Cell):
             self._gradient = backend.copy(dx) if shared else backend.own(dx)
         else:
             super().accumulate(dx, shared)
+
+    def _shown(self, g: Array) -> Array:
+        """A copy, if the next replay would write over it."""
+        home = getattr(self, "gradient_home", None)
+        return backend_of(g).copy(g) if home is not None and home.array is g else g
 
     def draw(self, generator: Any) -> None:
         """Draw the values again, from NumPy's `generator`; afterwards the parameter counts as fresh."""

@@ -9,6 +9,7 @@ from .backend import DTYPES, INTEGRAL, NUMPY, DeviceLike, HostArray, backend_of,
 from .backend import device as find_device
 from .errors import DataError, DTypeError, GraphError
 from .grad_mode import recording
+from .recorder import known, made
 from .tensor import Tensor
 
 _host = NUMPY.xp
@@ -20,6 +21,7 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
     Python floats become float32, integers int64, as in PyTorch; arrays keep their dtype and, unless `device` says
     otherwise, their device. DTypeError for what is not a number, DataError for ragged lists.
     """
+    data = known(data)
     raw = data.data if isinstance(data, Tensor) else _checked(data) if is_array(data) else None
     host: HostArray | None = None
     if raw is None:
@@ -27,7 +29,7 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
     elif backend_of(raw) is NUMPY:
         host = raw if dtype is None else raw.astype(NUMPY.dtype(dtype))
     if host is not None:
-        t = Tensor(find_device("cpu" if device is None else device).put(host))
+        t = Tensor(made(find_device("cpu" if device is None else device).put(host)))
     else:
         t = Tensor(backend_of(raw).copy(raw))
         t = t.to(find_device(t.device if device is None else device), dtype)
@@ -123,9 +125,9 @@ def _ragged(data: Any, error: ValueError) -> DataError:
 
 
 def _make(name: str, *args: Any, dtype: Any, device: DeviceLike, **kw: Any) -> Tensor:
-    place = find_device("cpu" if device is None else device)
+    place, args = find_device("cpu" if device is None else device), known(args)
     dtype = None if dtype is None else place.backend.dtype(dtype)
-    return Tensor(getattr(place.backend.xp, name)(*args, dtype=dtype, device=place.raw, **kw))
+    return Tensor(made(getattr(place.backend.xp, name)(*args, dtype=dtype, device=place.raw, **kw)))
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
@@ -145,7 +147,7 @@ def empty(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceL
 
 def full(shape: int | Sequence[int], fill_value: Any, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
     """All `fill_value`."""
-    value = asarray(fill_value).item() if is_array(fill_value) else fill_value
+    value = asarray(fill_value).item() if is_array(fill_value) else known(fill_value)
     return _make("full", shape, value, dtype=dtype or _dtype_of(value), device=device)
 
 
@@ -155,6 +157,7 @@ def _dtype_of(value: Any) -> str:
 
 def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: DeviceLike = None) -> Tensor:
     """start, start + step, ... below stop."""
+    start, stop, step = known((start, stop, step))
     if stop is None:
         start, stop = 0, start
     dtype = dtype or ("int64" if all(isinstance(v, int) for v in (start, stop, step)) else "float32")

@@ -77,6 +77,14 @@ class InplaceError(GraphError):
     """A value was changed in place after a graph had used it."""
 
 
+class RecordingError(NNBackendError, RuntimeError):
+    """A step that cannot be recorded and replayed, where that was asked for."""
+
+
+class RecordingWarning(UserWarning):
+    """A compiled step runs eagerly; the message says why."""
+
+
 class CheckpointError(NNBackendError, ValueError):
     """A file of weights that cannot be loaded."""
 

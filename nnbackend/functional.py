@@ -16,6 +16,7 @@ from .errors import DataError, DTypeError, LabelError, ShapeError
 from .ops import activation, loss
 from .ops import linear as _linear
 from .random import fresh_key, uniform_like
+from .recorder import checked
 from .tensor import Tensor, lift
 
 linear = lift(_linear.linear)
@@ -97,15 +98,15 @@ def huber_loss(
 def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Cross-entropy of sigmoid(input) with targets in [0, 1] (checked on the CPU), finite for any input."""
     _check(input, target, reduction, "binary_cross_entropy_with_logits")
-    _check_range(target, "binary_cross_entropy_with_logits", "target")
+    checked(_check_range, target, "binary_cross_entropy_with_logits", "target")
     return _bce_logits(input, target, reduction=reduction)
 
 
 def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Cross-entropy of probabilities with targets in [0, 1]; ValueError for others (checked on the CPU)."""
     _check(input, target, reduction, "binary_cross_entropy")
-    _check_range(input, "binary_cross_entropy", "input", " For logits use binary_cross_entropy_with_logits.")
-    _check_range(target, "binary_cross_entropy", "target")
+    checked(_check_range, input, "binary_cross_entropy", "input", " For logits use binary_cross_entropy_with_logits.")
+    checked(_check_range, target, "binary_cross_entropy", "target")
     return _bce(input, target, reduction=reduction)
 
 
@@ -175,6 +176,11 @@ def _check_classes(input: Any, target: Any, reduction: str, name: str, probabili
         raise ShapeError(
             f"{name}: expected classes of shape {(shape[0], *shape[2:])}, got {kind} {tuple(target.shape)}"
         )
+    checked(_check_labels, target, classes, name)
+
+
+def _check_labels(target: Any, classes: int, name: str) -> None:
+    raw = target.data if isinstance(target, Tensor) else target
     bounds = getattr(target, "bounds", None)
     if bounds is None and (device_of(raw) == CPU or SYNC):
         host = to_host(raw)

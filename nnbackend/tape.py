@@ -18,6 +18,7 @@ from .errors import GraphError, InplaceError
 from .grad_mode import enable_grad
 from .ops.core import joint
 from .ops.index import setitem
+from .recorder import recorder
 
 Node: TypeAlias = tuple[int, Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]
 
@@ -92,9 +93,11 @@ def backward(root: Any, seed: Array, retain_graph: bool) -> None:
         freed()
     pending: dict[Any, Any] = {root: seed}  # by Tensor: they hash by identity
     deposits: dict[Any, tuple[Any, bool]] = {}
-    newest, reset = [(-root.node[0], root)], []
+    newest, reset, r = [(-root.node[0], root)], [], recorder.get()
     while newest:
         t = heappop(newest)[1]
+        if r is not None:
+            r.going_back(t)
         dy, node = pending.pop(t), t.node
         links, pulls = parents(node), node[4]
         if dy.__class__ is dict or pulls.__class__ is joint:
@@ -103,6 +106,8 @@ def backward(root: Any, seed: Array, retain_graph: bool) -> None:
             pull = pulls[i]
             if pull is None or (dx := pull(dy)) is None:
                 continue
+            if r is not None:
+                r.gradient(p, dx)
             if p.node is None:
                 deposits[p] = (dx, dx is dy) if p not in deposits else (deposits[p][0] + dx, False)
             elif p in pending:
@@ -116,6 +121,8 @@ def backward(root: Any, seed: Array, retain_graph: bool) -> None:
             t.node = FREED
     for t in () if retain_graph else reset:
         t.node = FREED
+    if r is not None:
+        r.going_back(None)
     with adding:
         for p, (dx, shared) in deposits.items():
             p.accumulate(dx, shared)
@@ -128,8 +135,11 @@ def gradients(root: Any, seed: Any, wrt: Sequence[Any], wrap: Callable[[Any], An
     For that each op is called once more, on Tensors: the same text, the same way back.
     """
     pending: dict[int, Any] = {id(root): seed}
+    r = recorder.get()
     with enable_grad():  # of use to Tensors only
         for t, links in _leading_to(root, {id(w) for w in wrt}):
+            if r is not None:
+                r.going_back(t)
             dy, node = pending.pop(id(t), None), t.node
             if dy is None:
                 continue
@@ -138,6 +148,8 @@ def gradients(root: Any, seed: Any, wrt: Sequence[Any], wrap: Callable[[Any], An
                 pull = pulls[i]
                 if pull is not None and (dx := pull(dy)) is not None:
                     pending[id(p)] = _total(pending[id(p)], dx) if id(p) in pending else dx
+    if r is not None:
+        r.going_back(None)
     return [pending.get(id(w)) for w in wrt]
 
 

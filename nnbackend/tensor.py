@@ -18,12 +18,11 @@ from .interop import Interop
 from .ops import elementwise, index, linear
 from .ops import shape as shapes
 from .ops.transfer import to_device
+from .recorder import recorder
 from .tape import TENSORS, clock
 from .tensor_methods import TensorMethods
 
 Key: TypeAlias = Any
-
-
 # Argument types that cannot hide an array of another library, dtype or device.
 PLAIN = frozenset({float, int, bool, str, type(None), slice, type(...), type})
 
@@ -51,8 +50,10 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
                 raw.append(a)
                 if a.__class__ not in PLAIN:
                     uneven = True
+        if (r := recorder.get()) is not None:
+            raw, kw = r.operands(args, raw), r.known(kw)
         if like is None:
-            return op(*args, **kw)[0]
+            return op(*raw, **kw)[0]
         if uneven:
             args, raw, like = harmonised(op, args, raw)
         try:
@@ -64,6 +65,8 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
             check_result(op, raw, y, like)
         elif not need and y.__class__ is not tuple and y.dtype is not like:
             check_widened(op, like, y)
+        if r is not None:
+            r.result(op, y)
         node = (clock(), op, args, kw, pulls) if need and keeps_history() else None
         if y.__class__ is tuple:
             return _parts(y, node)
@@ -162,9 +165,9 @@ class Tensor(TensorMethods, Interop):
         return not self.requires_grad or self.node is None
 
     def __len__(self) -> int:
-        if not self.data.shape:
-            raise TypeError("len() of a 0-d tensor")
-        return int(self.data.shape[0])
+        if self.data.shape:
+            return int(self.data.shape[0])
+        raise TypeError("len() of a 0-d tensor")
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i, ...] for i in range(len(self)))
@@ -243,7 +246,7 @@ class Tensor(TensorMethods, Interop):
         """The gradient that `backward` has added up, or None. Assigning copies."""
         g = self._grad
         if g is not None and g.__class__ not in TENSORS:
-            g = self._grad = Tensor(g)
+            g = self._grad = Tensor(self._shown(g))
         return g
 
     @grad.setter
@@ -253,6 +256,10 @@ class Tensor(TensorMethods, Interop):
             raw = value.data if value.__class__ in TENSORS else value
             value = value if value.__class__ in TENSORS and value.requires_grad else backend_of(raw).copy(raw)
         self._grad = value
+
+    def _shown(self, g: Array) -> Array:
+        """The gradient for somebody to look at and keep."""
+        return g
 
     def accumulate(self, dx: Array, shared: bool) -> None:
         """Add to the gradient; `shared` says that others hold `dx` too. For the tape."""
@@ -321,6 +328,8 @@ class Tensor(TensorMethods, Interop):
 
     def _replace(self, new: Any) -> None:
         """Take over the contents and the history of `new`."""
+        if (r := recorder.get()) is not None:
+            r.replaced(self)
         if new.node is not None:
             self.node, self.requires_grad = new.node, True
         elif self.node is not None and self.requires_grad:

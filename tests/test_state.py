@@ -13,7 +13,8 @@ import nnbackend as nb
 from nnbackend import functional as F
 from nnbackend import nn, optim
 from nnbackend.backend import to_host
-from nnbackend.cells import Cell, Parameter, Scalar, recorder, structure
+from nnbackend.cells import Cell, Parameter, Scalar, structure
+from nnbackend.recorder import recorder
 
 PACKAGE = Path(nb.__file__).parent
 BOOKKEEPING = {"written"}  # when the array of a cell changed
@@ -42,9 +43,31 @@ class Spy:
         parameter._gradient = value
 
     @contextlib.contextmanager
-    def scope(self, module):
-        self.scopes.append(module.path)
+    def scope(self, owner):
+        self.scopes.append(owner.path if isinstance(owner, nn.Module) else type(owner).__name__)
         yield
+
+    def operands(self, args, raw):
+        return raw
+
+    def known(self, x):
+        return x
+
+    def made(self, array):
+        return array
+
+    def check(self, test, x, *settings):
+        test(x, *settings)
+
+    def result(self, op, y):
+        pass
+
+    gradient = result
+
+    def going_back(self, t):
+        pass
+
+    replaced = watch = going_back
 
     @contextlib.contextmanager
     def watching(self):
@@ -172,7 +195,7 @@ def test_everything_that_a_step_changes_goes_through_a_cell(rule, place):
         owner.name for owner in changed.values()
     }
     assert {id(p) for p in spy.read_grads} == {id(p) for p in parameters}
-    assert spy.scopes == ["", "0", "0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "1", "2"]
+    assert spy.scopes == ["", "0", "0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "1", "2", rule]
     settings = [s for group in optimizer.param_groups for s in group._settings.values() if isinstance(s, Scalar)]
     assert any(s.name == "lr" for s in settings)
     assert {id(s) for s in settings if s.name in ("lr", "weight_decay")} <= read
@@ -275,7 +298,7 @@ def test_layers_and_optimizers_set_attributes_only_where_structure_changes():
         "RandomModule.next_address: self.calls.value",
         "ParamGroup.__setitem__: old.value", "ParamGroup.__setitem__: self._settings[name]",
         "clip_grad_norm: p._grad", "clip_grad_value: p._grad",
-        "Optimizer.step: run.steps.value", "Optimizer.step: p.written",
+        "Optimizer._step: run.steps.value", "Optimizer._step: p.written",
         "Optimizer._warn: self._warned",
         "Optimizer._lay_out: self._version", "Optimizer._rebuild: self._version", "Optimizer._rebuild: self._runs",
     }  # fmt: skip

@@ -101,6 +101,13 @@ class Backend:
         """The same values in memory of their own."""
         return self.xp.asarray(x, copy=True)
 
+    def shares(self, x: Array, y: Array) -> bool:
+        """Whether a write to one may change the other."""
+        try:
+            return np.may_share_memory(np.from_dlpack(x), np.from_dlpack(y))
+        except (BufferError, RuntimeError, TypeError):  # on a device; by the standard nobody writes to views
+            return False
+
     def own(self, x: Array) -> Array:
         """`x` if nothing else can share its memory, else a copy. `x` must have just been made."""
         return self.copy(x)

@@ -47,6 +47,10 @@ class NumpyBackend(Backend):
         """As it is if it owns its memory."""
         return x if x.__class__ is np.ndarray and x.base is None else np.array(x, order="C")
 
+    def shares(self, x: Array, y: Array) -> bool:
+        """By their bounds in memory."""
+        return np.may_share_memory(x, y)
+
     def one(self, like: Array) -> Array:
         """A NumPy scalar: cheaper than an array."""
         return ONES.get(like.__class__) or like.dtype.type(1)

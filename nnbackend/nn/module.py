@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 from ..backend import FLOATING, DeviceLike, dtype_name, is_array
 from ..backend import device as find_device
-from ..cells import Buffer, Cell, Parameter, Scalar, clear_gradients, recorder, structure
+from ..cells import Buffer, Cell, Parameter, Scalar, clear_gradients, structure
 from ..creation import asarray
 from ..creation import tensor as copied
 from ..errors import DTypeError, IncompatibleCheckpointError, NNBackendError
 from ..random import fresh_key, generator, key_of, site_of
+from ..recorder import recorder
 from ..tape import TENSORS
 from ..tensor import Tensor
+from ..training_mode import mode as training_mode
 
 Self = TypeVar("Self", bound="Module")
-_mode: ContextVar[bool | None] = ContextVar("nnbackend.training", default=None)
-
-
-@contextlib.contextmanager
-def evaluating() -> Iterator[None]:
-    """Inside, every module behaves as after `eval()`, in this thread or task alone; no flag is written."""
-    token = _mode.set(False)
-    try:
-        yield
-    finally:
-        _mode.reset(token)
 
 
 class LoadResult(NamedTuple):
@@ -75,6 +64,9 @@ class Module:
 
     # -- attributes
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training":  # a property, which tells of a change itself
+            object.__setattr__(self, name, value)
+            return
         old = self.__dict__.get(name, self)
         if old is value:
             return
@@ -93,7 +85,7 @@ class Module:
             old.value = value
             return
         object.__setattr__(self, name, value)
-        structure.changed()
+        structure.changed(place)
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
@@ -161,12 +153,17 @@ class Module:
     @property
     def training(self) -> bool:
         """Dropout and batch norm behave differently in training."""
-        mode = _mode.get()
-        return self._training if mode is None else mode
+        r = recorder.get()
+        if r is not None:
+            r.watch(self)
+        override = training_mode.get()
+        return self._training if override is None else override
 
     @training.setter
     def training(self, mode: bool) -> None:
-        self.__dict__["_training"] = bool(mode)
+        if self._training != mode:
+            self.__dict__["_training"] = bool(mode)
+            structure.changed(f"{self.path}.training", mode=True)
 
     def train(self: Self, mode: bool = True) -> Self:
         """Training behaviour, for all modules below too."""

@@ -37,7 +37,7 @@ class joint:
 
 Op: TypeAlias = tuple[Array, tuple[Pullback, ...] | joint]
 Axis: TypeAlias = int | tuple[int, ...] | None
-NUMBERS = frozenset({int, float, bool})  # by class: NumPy's 0-d arrays are instances of `float`, too
+NUMBERS: set[type] = {int, float, bool}  # by class: NumPy's 0-d arrays are instances of `float`, too
 
 
 def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:

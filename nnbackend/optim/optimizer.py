@@ -12,6 +12,8 @@ from ..backend import Array, is_array
 from ..cells import Parameter, Scalar, clear_gradients, gradients_of, structure
 from ..creation import asarray
 from ..errors import GraphError, IncompatibleCheckpointError
+from ..ops.core import NUMBERS
+from ..recorder import recorder, unrecorded
 from ..tape import clock
 from ..tensor import Tensor
 from .flat import History, Run, lay_out, runs_of
@@ -49,16 +51,13 @@ class ParamGroup(MutableMapping[str, Any]):
             raise TypeError("param_groups: expected the parameters to stay. Use add_param_group.")
         if is_array(value):
             value = value.item()
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if (
-            name in LIMITS
-            and (number or isinstance(value, bool | str | tuple | list | None))
-            and not _fits(name, value)
-        ):
+        number = (isinstance(value, int | float) or type(value) in NUMBERS) and not isinstance(value, bool)
+        seen = getattr(value, "value", value) if number else value  # a program need not look again
+        if name in LIMITS and (number or isinstance(value, bool | str | tuple | list | None)) and not _fits(name, seen):
             raise ValueError(f"{name}: expected {LIMITS[name][1]}, got {value!r}.")
         old = self._settings.get(name)
         if isinstance(old, Scalar):
-            if number and (value == 0) != (old.value == 0):  # a rule may do without what is 0
+            if number and bool(value) != bool(old.value):  # a rule may do without what is 0
                 structure.changed()
             old.value = value
         else:
@@ -152,8 +151,17 @@ class Optimizer:
     # -- stepping
     def step(self) -> None:
         """Update every parameter that has a gradient. GraphError if none has."""
+        r = recorder.get()
+        if r is None:
+            self._step()
+        else:
+            with r.scope(self):
+                self._step()
+
+    def _step(self) -> None:
         if self._version != structure.version:
-            self._lay_out()
+            with unrecorded():
+                self._lay_out()
         work = self._reached() or self._reached(divide=True)
         if not work:
             raise GraphError(f"{type(self).__name__}.step: expected gradients, got none. Call loss.backward() first.")
@@ -178,7 +186,8 @@ class Optimizer:
             elif gradients:
                 if not divide:
                     return []
-                self._rebuild(self._history(), apart=lambda p: gradients_of([p])[0] is None)
+                with unrecorded():
+                    self._rebuild(self._history(), apart=lambda p: gradients_of([p])[0] is None)
                 return self._reached()
         return work
 
@@ -189,7 +198,7 @@ class Optimizer:
             warnings.warn(
                 f"{type(self).__name__}.step: no gradient for {', '.join(names)}; they stay as they are. "
                 "Freeze them with requires_grad_(False) if that is meant.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _lay_out(self) -> None:
@@ -211,6 +220,7 @@ class Optimizer:
             for group in self.param_groups
             for run in runs_of(group.params, history, self.slots(group), apart)
         ]
+        structure.changed(f"the memory of {type(self).__name__}")
         self._version = structure.version
 
     # -- saving
