@@ -1,5 +1,6 @@
-"""Files: weights as safetensors, written whole or not at all."""
+"""Files: weights as safetensors, programs as plain NumPy; written whole or not at all."""
 
 from .model import load, save
+from .source import to_source
 
-__all__ = ["load", "save"]
+__all__ = ["load", "save", "to_source"]
