@@ -9,7 +9,8 @@ from .backend import device, namespace
 from .calculus import grad, value_and_grad
 from .doctor import doctor
 from .grad_mode import enable_grad, no_grad
-from .io import load, save
+from .io import load, save, to_source
+from .program import compile, num_threads, set_num_threads
 from .tensor import Tensor
 from .train import History, Trainer
 
@@ -18,6 +19,7 @@ __all__ = [
     "History",
     "Tensor",
     "Trainer",
+    "compile",
     "data",
     "device",
     "doctor",
@@ -30,8 +32,11 @@ __all__ = [
     "namespace",
     "nn",
     "no_grad",
+    "num_threads",
     "optim",
     "save",
+    "set_num_threads",
     "testing",
+    "to_source",
     "value_and_grad",
 ]

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "nnbackend"
 ORDER = [
     "errors",
     "backend.base",
+    "backend.threads",
     "backend.numpy_backend",
     "backend.cupy_backend",
     "backend.registry",
@@ -33,6 +34,8 @@ ORDER = [
     "ops.transfer",
     "random",
     "grad_mode",
+    "training_mode",
+    "recorder",
     "tape",
     "diagnose",
     "interop",
@@ -42,6 +45,32 @@ ORDER = [
     "cells",
     "array",
     "calculus",
+    "program.graph",
+    "program.tree",
+    "program.number",
+    "program.traced",
+    "program.namespace",
+    "program.handles",
+    "program.trace",
+    "program.interpret",
+    "program.simplify",
+    "program.names",
+    "program.plain",
+    "program.expressions",
+    "program.order",
+    "program.text",
+    "program.record",
+    "program.compare",
+    "program.lower",
+    "program.schedule",
+    "program.memory",
+    "program.code",
+    "program.numpy_calls",
+    "program.blocks",
+    "program.replay_numpy",
+    "program.entry",
+    "program.compiled",
+    "program",
     "functional",
     "nn.init",
     "nn.module",
@@ -65,6 +94,8 @@ ORDER = [
     "io.atomic",
     "io.safetensors",
     "io.model",
+    "io.helpers",
+    "io.source",
     "io",
     "train.history",
     "train.edge",
@@ -80,7 +111,13 @@ ORDER = [
 MAY_NAME_NUMPY = (
     "backend",
     "random",
+    "program.lower",
+    "program.code",
+    "program.numpy_calls",
+    "program.blocks",
+    "program.replay_numpy",
     "io.safetensors",
+    "io.source",
     "data.csv",
     "data.datasets",
     "data.encode",
@@ -90,7 +127,7 @@ MAY_NAME_NUMPY = (
 )
 MAY_NAME_OTHERS = ("backend.cupy_backend", "backend.detect")  # cupy, array_api_compat
 NEIGHBOURS = [("nn", "optim", "data", "metrics"), ("io", "train")]  # do not know each other, but for what is listed
-KNOWN = {("io.model", "nn"), ("train.trainer", "nn"), ("train.trainer", "optim")}
+KNOWN = {("io.model", "nn"), ("io.source", "nn"), ("train.trainer", "nn"), ("train.trainer", "optim")}
 
 
 def name_of(path):

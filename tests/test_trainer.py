@@ -90,7 +90,8 @@ def test_every_batch_size_sees_every_row(batch_size):
     run, seen = small(), []
     step = run.step
     run.step = lambda x, t: (seen.append(x.numpy().copy()), step(x, t))[1]
-    run.fit(X, y, epochs=2, batch_size=batch_size, verbose=False)
+    with pytest.warns(nb.errors.RecordingWarning, match=r"numpy.*test_trainer.py"):
+        run.fit(X, y, epochs=2, batch_size=batch_size, verbose=False)
     assert len(run.history) == 2
     assert run.steps == len(seen) == 2 * -(-20 // min(batch_size or 20, 20))
     first = np.concatenate(seen[: len(seen) // 2])

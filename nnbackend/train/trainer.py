@@ -18,6 +18,7 @@ from ..grad_mode import no_grad
 from ..metrics import Metric, metric
 from ..nn import Module, evaluating
 from ..optim import SGD, Adam, AdamW, Optimizer
+from ..program import compile
 from ..tensor import Tensor
 from .edge import features, targets
 from .history import History, Row, line
@@ -65,6 +66,7 @@ class Trainer:
         self.optimizer = template if template.param_groups else template.bind(net.parameters())
         self.history = History()
         self.steps = 0
+        self._step, self._forward = compile(self._batch), compile(self.net)  # recorded once, replayed from then on
 
     @property
     def dtype(self) -> Any:
@@ -78,6 +80,10 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         return loss  # type: ignore[no-any-return]
+
+    def _batch(self, x: Tensor, y: Tensor) -> Tensor:
+        """What is recorded: `step`, also one that a user has put in its place."""
+        return self.step(x, y)
 
     def fit(
         self,
@@ -119,7 +125,7 @@ class Trainer:
         """One pass over the data; the mean loss, still on the device."""
         losses, weights = [], []
         for x, y in loader:
-            losses.append(self.step(x, y).detach())
+            losses.append(self._step(x, y).detach())
             weights.append(x.shape[0])
         self.steps += len(losses)
         if len(losses) == 1:
@@ -170,7 +176,9 @@ class Trainer:
 
     def _outputs(self, x: Tensor, batch_size: int) -> Tensor:
         with evaluating():
-            return concatenated([self.net(batch) for (batch,) in DataLoader(x, batch_size=batch_size, shuffle=False)])
+            return concatenated(
+                [self._forward(batch) for (batch,) in DataLoader(x, batch_size=batch_size, shuffle=False)]
+            )
 
     def _pair(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
         """The data on the device; whole numbers are amounts for a numeric loss, and may be classes for any other."""

@@ -1,0 +1,97 @@
+"""Threads for NumPy: as many as its BLAS uses, and a pool that runs a few functions side by side."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+_SYMBOLS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
+_asked: list[int] = []  # by `set_num_threads`, where the BLAS cannot be told
+
+
+@cache
+def _blas(verb: str) -> Callable[..., int] | None:
+    """OpenBLAS's own function to "get" or "set" the number of threads, found through NumPy's core."""
+    try:
+        core = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+    except (OSError, AttributeError):
+        return None
+    for symbol in _SYMBOLS:
+        found = getattr(core, symbol.format(verb), None)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    return None
+
+
+def num_threads() -> int:
+    """How many threads a replay and a matrix product use."""
+    get = _blas("get")
+    if get is not None:
+        return max(1, get())
+    if _asked:
+        return _asked[-1]
+    named = [os.environ[v] for v in _VARIABLES if os.environ.get(v, "").isdecimal()]
+    return int(named[0]) if named else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads from now on, for matrix products and for replays. ValueError below 1."""
+    if n < 1:
+        raise ValueError(f"set_num_threads: expected a number >= 1, got {n}.")
+    put = _blas("set")
+    if put is not None:
+        put(n)
+    _asked.append(n)
+
+
+class Pool:
+    """Daemon threads that wait for work. `run` does the first job itself and returns when all are done."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...], SimpleQueue[BaseException | None]]] = (
+            SimpleQueue()
+        )
+        self._threads = 0
+        self._lock = threading.Lock()
+
+    def run(self, job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+        """Call `job` with each of the arguments, side by side; the first error is raised when all have ended."""
+        with self._lock:
+            while self._threads < len(arguments) - 1:
+                threading.Thread(target=self._serve, name="nnbackend", daemon=True).start()
+                self._threads += 1
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        for given in arguments[1:]:
+            self._work.put((copy_context().run, (job, *given), done))
+        error: BaseException | None = None
+        try:
+            job(*arguments[0])
+        except BaseException as mine:
+            error = mine
+        for _ in arguments[1:]:
+            error = done.get() or error
+        if error is not None:
+            raise error
+
+    def _serve(self) -> None:
+        while True:
+            job, given, done = self._work.get()
+            try:
+                job(*given)
+                done.put(None)
+            except BaseException as error:
+                done.put(error)
+
+
+pool = Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: pool.__init__())  # type: ignore[misc]

@@ -1,0 +1,233 @@
+"""`compile(step)`: record the first calls, replay the others, and fall back to eager where that cannot be done."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from ..backend import NUMPY, is_array
+from ..backend.threads import num_threads
+from ..cells import Cell, Parameter, structure
+from ..errors import RecordingError, RecordingWarning
+from ..grad_mode import recording as grad_mode
+from ..recorder import recorder
+from ..tensor import Tensor
+from ..training_mode import mode as training_mode
+from . import interpret
+from .compare import differing
+from .entry import entry, runner
+from .graph import Node, Program
+from .record import Recording, built
+from .replay_numpy import Replay
+
+LIMIT = 8  # programs for one kind of arguments
+KINDS = 64  # kinds of arguments, by shape and so on
+
+
+def compile(step: Callable[..., Any], *, fallback: bool = True, reuse_outputs: bool = False) -> Compiled:
+    """`step` as a function that is recorded in its first calls and replayed from then on: faster, with equal results.
+
+    Every call is a true step. Parameters, buffers, optimizer state, learning rates and random counts are seen to
+    change; arguments may be Tensors, arrays, numbers, nests of them, and anything else by value. What cannot be
+    replayed runs eagerly, and a RecordingWarning says why, once; with `fallback=False` it is a RecordingError.
+    `reuse_outputs` saves the copies of results: each call then writes over those of the last one.
+    """
+    return step if isinstance(step, Compiled) else Compiled(step, fallback, reuse_outputs)
+
+
+class Variant:
+    """One program of a step, with the circumstances in which it holds."""
+
+    run: Callable[..., Any] | None = None  # as soon as two recordings agree
+    replay: Replay | None = None
+    threads = 0  # how many the replay is made for; 0 if it does not matter
+
+    def __init__(self, recording: Recording) -> None:
+        trace = recording.trace
+        self.program, self.form, self.settings = recording.program, recording.form, structure.settings
+        self.modes = list(trace.modes.values())
+        self.pins = [(node, how, value) for (node, how), value in trace.pins.items()]
+        self.captured = [(owner, h.value) for owner, h in trace.captured.values() if isinstance(owner, Tensor)]
+        self.wanting = [(c, c.requires_grad) for c in trace.marks if isinstance(c, Parameter)]
+
+    def holds(self, inputs: list[Any]) -> bool:
+        """Whether the circumstances are as they were."""
+        return (
+            self.settings == structure.settings
+            and all(module._training == flag for module, flag in self.modes)
+            and all(_now(node, how, inputs) == value for node, how, value in self.pins)
+            and all(owner.data is array for owner, array in self.captured)
+            and all(p.requires_grad == wants for p, wants in self.wanting)
+            and all(g.enters in (None, g.parameter._gradient is not None) for g in self.program.gradients)
+        )
+
+    def take_over(self, other: Variant) -> None:
+        """The same program in other circumstances needs no plan of its own."""
+        self.program, self.pins = other.program, other.pins
+        self.run, self.replay, self.threads = other.run, other.replay, other.threads
+
+    def plan(self, reuse_outputs: bool) -> None:
+        """Make the program ready to run."""
+        program, form = self.program, self.form
+        if program.library is NUMPY:
+            self.threads = num_threads()
+            self.replay = Replay(program, self.threads)
+            self.threads *= self.replay.threaded
+            self.run = runner(self.replay, form, reuse_outputs)
+        else:
+            n = len(program.inputs)
+            self.run = lambda *given: built(form, interpret.run(program, given[:n]))
+
+
+class Compiled:
+    """What `compile` returns: call it like the step. `program` is what the last call ran, `why` what prevents one."""
+
+    def __init__(self, step: Callable[..., Any], fallback: bool, reuse_outputs: bool) -> None:
+        functools.update_wrapper(self, step, updated=())
+        self.step, self.fallback, self.reuse_outputs = step, fallback, reuse_outputs
+        self.why: str | None = None
+        self.recordings = 0
+        self._variants: dict[Any, list[Variant]] = {}
+        self._latest: Variant | None = None
+        self._unsettled = 0
+        self._lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
+        """No quick way in."""
+        self._arity, self._fast = -1, self._slow
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        """The step."""
+        if kw or len(args) != self._arity:
+            return self._slow(*args, **kw)
+        return self._fast(*args)
+
+    @property
+    def program(self) -> Program | None:
+        """The program of the last call; None as long as there is none."""
+        return None if self._latest is None else self._latest.program
+
+    def __repr__(self) -> str:
+        state = f"runs eagerly: {self.why}" if self.why else f"{self.recordings} recordings"
+        return f"<compiled {getattr(self.step, '__qualname__', self.step)}, {state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy records anew what it works on."""
+        return Compiled, (self.step, self.fallback, self.reuse_outputs)
+
+    def _slow(self, *args: Any, **kw: Any) -> Any:
+        """Find the program for these arguments, or record one."""
+        if self.why is not None or recorder.get() is not None or not self._lock.acquire(blocking=False):
+            return self.step(*args, **kw)  # also inside another recording, and while another thread is at work here
+        try:
+            inputs: list[Any] = []
+            key = _key((args, kw), inputs), grad_mode.get(), training_mode.get()
+            if key not in self._variants and len(self._variants) >= KINDS:
+                del self._variants[next(iter(self._variants))]  # the oldest
+            variants = self._variants.setdefault(key, [])
+            known = next((v for v in variants if v.run is not None and v.holds(inputs)), None)
+            if known is None or known.run is None:
+                rivals = [v for v in variants if v.run is None and v.holds(inputs)]
+                return self._record(args, kw, variants, rivals)
+            if known.threads not in (0, num_threads()):
+                known.plan(self.reuse_outputs)
+            self._latest = known
+            self._forget()
+            if known.replay is not None and len(inputs) == len(args) and not kw:
+                self._arity, self._fast = len(args), entry(known, inputs, self)
+            return known.run(*[x.data if isinstance(x, Tensor) else x for x in inputs], *inputs)
+        finally:
+            self._lock.release()
+
+    def _record(self, args: Any, kw: Any, variants: list[Variant], rivals: list[Variant]) -> Any:
+        """A true step that leaves a program. Two recordings must agree before one is replayed.
+
+        `rivals` are earlier recordings in the same circumstances, of which no two have agreed.
+        """
+        recording = Recording(self.step, args, kw, getattr(self.step, "__name__", "step"))
+        self.recordings += 1
+        self._unsettled = 0 if recording.settled else self._unsettled + 1
+        if recording.broken or self._unsettled > 3:
+            return self._give_up(recording.broken or f"each call changes {structure.latest or 'a setting'}", recording)
+        if not recording.settled:
+            return recording.result
+        new, difference = Variant(recording), ""
+        for old in variants:
+            difference = differing(old.program, new.program) or ("" if old.form == new.form else "the results")
+            if not difference and _numbers(old) == _numbers(new):
+                if old.run is None:
+                    new.plan(self.reuse_outputs)
+                else:
+                    new.take_over(old)
+                if old.run is None or old.settings != new.settings or len(variants) >= LIMIT:
+                    variants.remove(old)
+                variants.append(new)
+                return recording.result
+        if len(variants) >= LIMIT:
+            variants[:] = [v for v in variants if v.settings == new.settings]
+        if len(variants) >= LIMIT or len(rivals) > 1:
+            return self._give_up(
+                f"two recordings of the same call differ in {difference or 'their numbers'}", recording
+            )
+        variants.append(new)
+        return recording.result
+
+    def _give_up(self, why: str, recording: Recording) -> Any:
+        """From now on eagerly, which is what has just been done."""
+        self.why = why
+        self._variants.clear()
+        self._forget()
+        name = getattr(self.step, "__qualname__", str(self.step))
+        if not self.fallback:
+            raise RecordingError(f"compile: expected a step that can be replayed, got {name} with {why}.")
+        warnings.warn(f"{name} runs eagerly: {why} cannot be replayed.", RecordingWarning, stacklevel=5)
+        return recording.result
+
+
+def _numbers(variant: Variant) -> list[Any]:
+    """What its numbers are pinned to."""
+    return [(node.op, how, value) for node, how, value in variant.pins]
+
+
+def _now(node: Node, how: str, inputs: list[Any]) -> Any:
+    value = inputs[node.value] if node.op == "input" else node.value._value
+    return bool(value) if how == "bool" else value
+
+
+class _Same:
+    """An argument that is told by its identity."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __hash__(self) -> int:
+        return id(self.x)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.x is self.x
+
+
+def _key(x: Any, inputs: list[Any]) -> Any:
+    """What a program depends on in its arguments; arrays and numbers go to `inputs`."""
+    kind = type(x)
+    if kind in (int, float):
+        inputs.append(x)
+        return kind
+    if isinstance(x, Cell):
+        return _Same(x)
+    if isinstance(x, tuple | list):
+        return (kind, *[_key(part, inputs) for part in x])
+    if isinstance(x, dict):
+        return (kind, *[(name, _key(part, inputs)) for name, part in x.items()])
+    if is_array(x):
+        raw = x.data if isinstance(x, Tensor) else x
+        if not hasattr(type(raw), "__setitem__") and isinstance(x.item(), bool):
+            return kind, bool(x)
+        inputs.append(x)
+        history = isinstance(x, Tensor) and (x.requires_grad, x.node is None)
+        return kind, tuple(raw.shape), raw.dtype, history
+    return (kind, x) if kind in (bool, str, bytes, type(None)) else _Same(x)
