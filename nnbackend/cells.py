@@ -214,9 +214,8 @@ class Parameter(Cell):
             super().accumulate(dx, shared)
 
     def _shown(self, g: Array) -> Array:
-        """A copy, if the next replay would write over it."""
-        home = getattr(self, "gradient_home", None)
-        return backend_of(g).copy(g) if home is not None and home.array is g else g
+        """A copy, if a replay may write over it."""
+        return backend_of(g).copy(g) if hasattr(self, "gradient_home") else g
 
     def draw(self, generator: Any) -> None:
         """Draw the values again, from NumPy's `generator`; afterwards the parameter counts as fresh."""

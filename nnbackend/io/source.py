@@ -140,7 +140,7 @@ def _cell_back(cell: Any) -> Callable[[], None]:
         if raw is not None:
             raw[...] = values
         home = getattr(cell, "gradient_home", None)
-        if home is not None and device_of(home.array) == cell.device:
+        if home is not None and home.array is not None and device_of(home.array) == cell.device:
             home.array[...] = 0.0 if values is None else values
 
     return back

@@ -76,7 +76,16 @@ def gelu(x: Array, approximate: str = "none") -> Op:
     t = xp.tanh(c * (x + k * x * x * x))
 
     def dx(dy: Array) -> Array:
-        return dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (c * (1.0 + 3.0 * k * x * x)))
+        inner = 3.0 * k * x * x
+        inner += 1.0
+        inner *= x
+        slope = 1.0 - t * t
+        slope *= inner
+        slope *= c
+        slope += t
+        slope += 1.0
+        slope *= 0.5
+        return dy * slope
 
     return 0.5 * x * (1.0 + t), (dx, None)
 

@@ -66,7 +66,11 @@ class Adam(Optimizer):
         v *= beta2
         v += (1.0 - beta2) * g * g
         correct1, correct2 = 1.0 - beta1**t, (1.0 - beta2**t) ** 0.5
-        w -= (group["lr"] * correct2 / correct1) * m / (namespace(v).sqrt(v) + group["eps"] * correct2)
+        size = namespace(v).sqrt(v)
+        size += group["eps"] * correct2
+        step = (group["lr"] * correct2 / correct1) * m
+        step /= size
+        w -= step
 
     def decay(self, group: ParamGroup, w: Array, g: Array) -> Array:
         """The gradient with weight decay."""

@@ -30,6 +30,7 @@ class Loop:
         self.rows = -(-block.rows // turns)
         self.turns = [(i, min(i + self.rows, block.rows)) for i in range(0, block.rows, self.rows)]
         self.threads = min(replay.threads, len(self.turns))
+        replay.threaded = True  # more threads would be another plan
         self.cuts: dict[int, tuple[str, list[Any]]] = {}  # by id of the array: its name in the loop, its parts
         self.names: dict[Node, str] = {}  # values within the loop
         self.given: dict[str, None] = {}  # what is found anew in each replay and handed to the loop
@@ -157,7 +158,6 @@ class Loop:
         if self.threads == 1:
             code.lines.append(f"{code.name(loop)}({', '.join([turns, *calls[0]])})")
             return
-        self.replay.threaded = True
         each = ", ".join(f"({', '.join(['turns', *call])},)" for call in calls)
         code.lines.append(f"turns = iter({turns})")
         code.lines.append(f"{code.name(pool.run)}({code.name(loop)}, ({each}))")

@@ -98,13 +98,14 @@ class Compiled:
 
     def _forget(self) -> None:
         """No quick way in."""
-        self._arity, self._fast = -1, self._slow
+        self._quick: tuple[int, Callable[..., Any]] = (-1, self._slow)  # one object: threads may call meanwhile
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         """The step."""
-        if kw or len(args) != self._arity:
+        arity, fast = self._quick
+        if kw or len(args) != arity:
             return self._slow(*args, **kw)
-        return self._fast(*args)
+        return fast(*args)
 
     @property
     def program(self) -> Program | None:
@@ -126,6 +127,8 @@ class Compiled:
         try:
             inputs: list[Any] = []
             key = _key((args, kw), inputs), grad_mode.get(), training_mode.get()
+            if grad_mode.get() and any(isinstance(x, Tensor) and x.requires_grad and x.node for x in inputs):
+                return self.step(*args, **kw)  # a part of a larger graph, which goes on through it
             if key not in self._variants and len(self._variants) >= KINDS:
                 del self._variants[next(iter(self._variants))]  # the oldest
             variants = self._variants.setdefault(key, [])
@@ -138,7 +141,7 @@ class Compiled:
             self._latest = known
             self._forget()
             if known.replay is not None and len(inputs) == len(args) and not kw:
-                self._arity, self._fast = len(args), entry(known, inputs, self)
+                self._quick = len(args), entry(known, inputs, self)
             return known.run(*[x.data if isinstance(x, Tensor) else x for x in inputs], *inputs)
         finally:
             self._lock.release()

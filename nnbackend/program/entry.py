@@ -15,6 +15,7 @@ from ..tensor import Tensor
 from ..training_mode import mode as training_mode
 from .code import Code
 from .graph import Program
+from .interpret import bring
 from .record import ARRAY, NUMBER, TENSOR
 from .replay_numpy import Replay
 from .tree import mapped
@@ -25,6 +26,10 @@ def runner(replay: Replay, form: Any, reuse_outputs: bool) -> Callable[..., Any]
     code, program = replay.code, replay.program
     n = len(program.inputs)
     lines = [*_entering(program, code), *replay.lines]
+    if reuse_outputs:  # an input may be a result of the last call, which this one writes over
+        arena = code.name(replay.arena.base)
+        given = [f"a{i}" for i, node in enumerate(program.inputs) if not node.host]
+        lines[:0] = [f"if {a}.base is {arena}: {a} = {a}.copy()" for a in given]
     outputs = iter(replay.outputs)
     results: list[str] = []
 
@@ -109,11 +114,6 @@ def _entering(program: Program, code: Code) -> list[str]:
             p, home = code.name(g.parameter), code.name(g.home.array)
             lines.append(f"if {p}._gradient is not {home}: {code.name(bring)}({p}._gradient, {home})")
     return lines
-
-
-def bring(gradient: Any, home: Array) -> None:
-    """Copy a gradient, which somebody may have looked at, to where the program expects it."""
-    home[...] = gradient.data if type(gradient) in TENSORS else gradient
 
 
 def _leaving(program: Program, code: Code) -> list[str]:

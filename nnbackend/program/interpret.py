@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backend import PRIMITIVES, Array, Backend, is_array
+from ..tape import TENSORS, clock
 from .graph import Node, Program, called
 
 HOST: dict[str, Callable[..., Any]] = {
@@ -19,6 +20,9 @@ HOST: dict[str, Callable[..., Any]] = {
 
 def run(program: Program, inputs: Sequence[Any]) -> list[Any]:
     """The outputs for these inputs, plain arrays and numbers; cells get their new contents at the end."""
+    for g in program.gradients:
+        if g.enters:
+            bring(g.parameter._gradient, g.home.array)
     values: dict[Node, Any] = {}
     for n in program.nodes:
         values[n] = _leaf(n, inputs) if n.value is not None and n.op != "check" else None
@@ -31,10 +35,22 @@ def run(program: Program, inputs: Sequence[Any]) -> list[Any]:
     fresh = [(cell, copy(values[n])) for cell, n in program.updates]
     numbers = [(scalar, values[n]) for scalar, n in program.numbers]
     for cell, value in fresh:
-        cell.array[...] = value
+        if cell.array is None:  # a gradient for the first time
+            cell.array = value
+        else:
+            cell.array[...] = value
     for scalar, value in numbers:
         scalar._value = value
+    for g in program.gradients:
+        g.parameter._gradient = g.home.array if g.leaves else None
+    for parameter in program.written:
+        parameter.written = clock()
     return outputs
+
+
+def bring(gradient: Any, home: Array) -> None:
+    """Copy a gradient, which somebody may have looked at, to where the program expects it."""
+    home[...] = gradient.data if type(gradient) in TENSORS else gradient
 
 
 def _leaf(n: Node, inputs: Sequence[Any]) -> Any:

@@ -208,6 +208,9 @@ def _separate(program: Program) -> None:
 
 def _lay_out_gradients(program: Program) -> None:
     """Gradients that an optimizer takes as one array get homes side by side, so that nothing has to be joined."""
+    for cell, n in program.updates:
+        if cell.array is None:
+            cell.array = np.empty(n.shape, n.dtype)
     homes = {n: cell for cell, n in program.updates if any(g.home is cell for g in program.gradients)}
     for n in program.nodes:
         if n.op == "concat" and n.kw.get("axis") is None and all(i in homes for i in n.inputs):
@@ -216,5 +219,4 @@ def _lay_out_gradients(program: Program) -> None:
                 flat, start = np.empty(sum(c.array.size for c in cells), n.dtype), 0
                 for cell in cells:
                     view = flat[start : start + cell.array.size].reshape(cell.array.shape)
-                    view[...] = cell.array
                     cell.array, start = view, start + cell.array.size

@@ -12,7 +12,7 @@ from operator import index
 from typing import Any
 
 from ..backend import NUMPY, Array, Backend, backend_of, device_of, is_array
-from ..cells import Buffer, Cell, Parameter, Scalar
+from ..cells import Cell, Parameter, Scalar
 from ..recorder import recorder
 from ..tape import TENSORS, clock
 from ..tensor import Tensor
@@ -347,7 +347,9 @@ class Trace:
             if g is not None:
                 raw = g.data if type(g) in TENSORS else g
                 home = gradient_home(parameter, raw)
-                if raw is not home.array:
+                if home.array is None:
+                    home.array = self.backend.copy(raw)
+                elif raw is not home.array:
                     home.array[...] = raw
                 if type(g) not in TENSORS:
                     parameter._gradient = home.array
@@ -393,6 +395,6 @@ def gradient_home(parameter: Parameter, like: Array) -> Cell:
     """The cell where programs leave the gradient of a parameter."""
     home: Cell | None = getattr(parameter, "gradient_home", None)
     wanted = device_of(like), like.dtype, like.shape  # the device first: dtypes of different libraries do not compare
-    if home is None or (home.device, home.array.dtype, home.array.shape) != wanted:
-        home = parameter.gradient_home = Buffer(like, f"{parameter.name}.grad")
+    if home is None or (home.array is not None and (home.device, home.array.dtype, home.array.shape) != wanted):
+        home = parameter.gradient_home = Cell(None, name=f"{parameter.name}.grad")  # memory comes with the first replay
     return home
