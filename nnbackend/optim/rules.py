@@ -62,9 +62,10 @@ class Adam(Optimizer):
         if group["weight_decay"]:
             g = self.decay(group, w, g)
         (beta1, beta2), m, v = group["betas"], slots["exp_avg"], slots["exp_avg_sq"]
-        m += (1.0 - beta1) * (g - m)
+        m *= beta1
+        m += (1.0 - beta1) * g
         v *= beta2
-        v += (1.0 - beta2) * g * g
+        v += (1.0 - beta2) * (g * g)
         correct1, correct2 = 1.0 - beta1**t, (1.0 - beta2**t) ** 0.5
         size = namespace(v).sqrt(v)
         size += group["eps"] * correct2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .entry import entry, runner
 from .graph import Node, Program
 from .record import Recording, built
 from .replay_numpy import Replay
+from .trace import ours
 
 LIMIT = 8  # programs for one kind of arguments
 KINDS = 64  # kinds of arguments, by shape and so on
@@ -44,6 +46,8 @@ class Variant:
     run: Callable[..., Any] | None = None  # as soon as two recordings agree
     replay: Replay | None = None
     threads = 0  # how many the replay is made for; 0 if it does not matter
+    _entry: Callable[..., Any] | None = None
+    _version = -1
 
     def __init__(self, recording: Recording) -> None:
         trace = recording.trace
@@ -69,9 +73,15 @@ class Variant:
         self.program, self.pins = other.program, other.pins
         self.run, self.replay, self.threads = other.run, other.replay, other.threads
 
+    def quick(self, inputs: list[Any], owner: Compiled) -> Callable[..., Any]:
+        """The runner behind its guard, made anew when the structure has changed."""
+        if self._entry is None or self._version != structure.version:
+            self._entry, self._version = entry(self, inputs, owner), structure.version
+        return self._entry
+
     def plan(self, reuse_outputs: bool) -> None:
         """Make the program ready to run."""
-        program, form = self.program, self.form
+        program, form, self._entry = self.program, self.form, None
         if program.library is NUMPY:
             self.threads = num_threads()
             self.replay = Replay(program, self.threads)
@@ -92,7 +102,7 @@ class Compiled:
         self.recordings = 0
         self._variants: dict[Any, list[Variant]] = {}
         self._latest: Variant | None = None
-        self._unsettled = 0
+        self._unsettled = self._misses = 0  # recordings one after the other that gave nothing
         self._lock = threading.RLock()
         self._forget()
 
@@ -138,10 +148,10 @@ class Compiled:
                 return self._record(args, kw, variants, rivals)
             if known.threads not in (0, num_threads()):
                 known.plan(self.reuse_outputs)
-            self._latest = known
+            self._latest, self._misses = known, 0
             self._forget()
             if known.replay is not None and len(inputs) == len(args) and not kw:
-                self._quick = len(args), entry(known, inputs, self)
+                self._quick = len(args), known.quick(inputs, self)
             return known.run(*[x.data if isinstance(x, Tensor) else x for x in inputs], *inputs)
         finally:
             self._lock.release()
@@ -153,6 +163,9 @@ class Compiled:
         """
         recording = Recording(self.step, args, kw, getattr(self.step, "__name__", "step"))
         self.recordings += 1
+        self._misses += 1
+        if self._misses > KINDS:
+            return self._give_up("arguments of another shape, dtype or identity each time", recording)
         self._unsettled = 0 if recording.settled else self._unsettled + 1
         if recording.broken or self._unsettled > 3:
             return self._give_up(recording.broken or f"each call changes {structure.latest or 'a setting'}", recording)
@@ -187,8 +200,16 @@ class Compiled:
         name = getattr(self.step, "__qualname__", str(self.step))
         if not self.fallback:
             raise RecordingError(f"compile: expected a step that can be replayed, got {name} with {why}.")
-        warnings.warn(f"{name} runs eagerly: {why} cannot be replayed.", RecordingWarning, stacklevel=5)
+        warnings.warn(f"{name} runs eagerly: {why} cannot be replayed.", RecordingWarning, stacklevel=_distance())
         return recording.result
+
+
+def _distance() -> int:
+    """How many calls away the user's code is from the caller of this."""
+    frame, distance = sys._getframe(1), 1
+    while frame.f_back is not None and (ours(frame) or frame.f_code.co_filename.startswith("<")):
+        frame, distance = frame.f_back, distance + 1
+    return distance
 
 
 def _numbers(variant: Variant) -> list[Any]:

@@ -65,7 +65,7 @@ class Trace:
         if self.broken is None and self.open:
             frame: Any = sys._getframe(1)
             asked = ""
-            while frame.f_back and _ours(frame):
+            while frame.f_back and ours(frame):
                 asked, frame = frame.f_code.co_name.strip("_"), frame.f_back
             why = why.replace("{}", asked)
             self.broken = f"{why} (line {frame.f_lineno} of {frame.f_code.co_filename})"
@@ -370,7 +370,7 @@ class Trace:
         parameter._gradient = Tensor(real) if type(value) in TENSORS else real
 
 
-def _ours(frame: Any) -> bool:
+def ours(frame: Any) -> bool:
     """Whether a line of code is not the user's."""
     name = str(frame.f_globals.get("__name__"))
     return name.partition(".")[0] in OURS or frame.f_code.co_filename.startswith("<frozen")
