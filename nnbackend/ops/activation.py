@@ -73,21 +73,15 @@ def gelu(x: Array, approximate: str = "none") -> Op:
     if approximate != "tanh":
         raise ValueError(f'gelu: expected approximate="none" or "tanh", got {approximate!r}.')
     c, k = math.sqrt(2.0 / math.pi), 0.044715
-    t = xp.tanh(c * (x + k * x * x * x))
+    phi = xp.tanh(x * (c + c * k * (x * x)))
+    phi += 1.0
+    phi *= 0.5
 
     def dx(dy: Array) -> Array:
-        inner = 3.0 * k * x * x
-        inner += 1.0
-        inner *= x
-        slope = 1.0 - t * t
-        slope *= inner
-        slope *= c
-        slope += t
-        slope += 1.0
-        slope *= 0.5
-        return dy * slope
+        slope = 2.0 * c + 6.0 * c * k * (x * x)  # of phi, but for phi * (1 - phi)
+        return dy * (phi + x * (slope * phi * (1.0 - phi)))
 
-    return 0.5 * x * (1.0 + t), (dx, None)
+    return x * phi, (dx, None)
 
 
 def softmax(x: Array, axis: int = -1) -> Op:

@@ -12,7 +12,7 @@ from .graph import Node, is_view
 from .numpy_calls import view_text
 from .schedule import Block, aligned, ends
 
-BYTES = 1 << 18  # of the widest array in one turn of the loop
+BYTES = 1 << 19  # of the widest array in one turn of the loop: calls this long hardly wait for each other's lock
 
 
 class Loop:

@@ -44,6 +44,7 @@ class Memory:
         self.finals: dict[Node, list[Any]] = defaultdict(list)
         for cell, n in program.updates:
             self.finals[n].append(cell)
+        self.changing = {id(cell) for cell, _ in program.updates}
         self.chains = {id(n): cell for cell, n in program.updates for n in _chain(n)}
         self._find_scratch()
         self._find_parts()
@@ -115,13 +116,15 @@ class Memory:
     def _laid_out(self, n: Node) -> Flat | None:
         """The stretch of memory in which the parts of a concatenation lie already, in the cells they belong to."""
         cells: list[Any] = [self.root.get(i) for i in n.inputs]
-        if not all(any(c is f for f in self.finals[i]) for c, i in zip(cells, n.inputs, strict=True)):
-            return None
+        for cell, i in zip(cells, n.inputs, strict=True):
+            kept = i.op == "state" and id(cell) not in self.changing
+            if not kept and not any(cell is final for final in self.finals[i]):
+                return None
         return flat_of([cell.array for cell in cells])
 
     def _may_overwrite(self, n: Node, root: Any, shape: tuple[int, ...], dtype: Any) -> bool:
         """Whether `n` can be computed right where the values of `root` are, which nobody needs later."""
-        if (n.shape, n.dtype) != (tuple(shape), dtype) or n.op in ("part", "sort"):
+        if (n.shape, n.dtype) != (tuple(shape), dtype) or n.op == "part":  # other parts may be views of what is there
             return False
         mine = [i for i in n.inputs if self.root.get(i) is root]
         if mine and not (elementwise(n) and all(i in self.overwritable(n) and self._whole(i, root) for i in mine)):

@@ -10,7 +10,7 @@ import numpy as np
 from .blocks import Loop
 from .code import Code
 from .graph import HOLE, Node, Program, is_view
-from .lower import lowered
+from .lower import BLAS, lowered
 from .memory import Flat, Memory, flat_of
 from .numpy_calls import called, view_of, view_text, write
 from .schedule import Block, scheduled
@@ -22,6 +22,9 @@ HOST = {
     "less": "{} < {}", "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}",
     "equal": "{} == {}", "not_equal": "{} != {}",
 }  # fmt: skip
+
+
+SCALAR = frozenset({"add", "subtract", "multiply", "divide", "negative"})
 
 
 class Replay:
@@ -120,6 +123,8 @@ class Replay:
             self._host(n)
         elif is_view(n):
             self._view(n)
+        elif not n.shape and n.op in SCALAR and n.dtype in BLAS and not self.memory.finals.get(n):
+            self._scalar(n)
         elif n.dtype is None:  # several results
             self.text[n] = f"t{len(self.text)}"
             code.lines.append(f"{self.text[n]} = {called(self, n)}")
@@ -140,6 +145,15 @@ class Replay:
             parts = [self.ref(x) if isinstance(x, Node) else self.code.name(x) for x in n.operands()]
             value = HOST[n.op].format(*parts)
         self.code.lines.append(f"{self.text[n]} = {value}")
+
+    def _scalar(self, n: Node) -> None:
+        """Arithmetic without axes is quicker on NumPy's scalars."""
+        parts = [self._single(x) if isinstance(x, Node) else self.code.name(x) for x in n.operands()]
+        self.text[n] = f"s{len(self.text)}"
+        self.code.lines.append(f"{self.text[n]} = {HOST[n.op].format(*parts)}")
+
+    def _single(self, x: Node) -> str:
+        return f"{self.ref(x)}[()]" if x in self.place else self.ref(x)
 
     def _view(self, n: Node) -> None:
         x = n.inputs[0]
@@ -211,7 +225,9 @@ def _lay_out_gradients(program: Program) -> None:
     for cell, n in program.updates:
         if cell.array is None:
             cell.array = np.empty(n.shape, n.dtype)
-    homes = {n: cell for cell, n in program.updates if any(g.home is cell for g in program.gradients)}
+    known = {id(g.home) for g in program.gradients}
+    homes = {n: cell for cell, n in program.updates if id(cell) in known}
+    homes |= {n: n.value for n in program.nodes if n.op == "state" and id(n.value) in known}
     for n in program.nodes:
         if n.op == "concat" and n.kw.get("axis") is None and all(i in homes for i in n.inputs):
             cells = [homes[i] for i in n.inputs]

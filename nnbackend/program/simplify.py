@@ -109,6 +109,8 @@ def _easier(n: Node) -> Node:
         return x.inputs[0]
     if n.op == "reshape" and x.op == "reshape":
         return n.replaced("reshape", x.inputs, (HOLE, n.shape))
+    if n.op == "concat" and len(n.inputs) == 1:
+        return n.replaced("reshape", (x,), (HOLE, n.shape))
     if n.op == "multiply":
         return _product(n)
     if n.op == "set":
