@@ -63,8 +63,8 @@ def test_replays_keep_no_memory():
     finally:
         tracemalloc.stop()
         gc.enable()
-    assert now - before < 2000
-    assert peak - before < 2000 + 4 * 8192, "a replay makes more than the buffer in which NumPy casts"
+    assert now - before < 4000  # not even a number for each replay
+    assert peak - before < 16_000 + 4 * 8192, "a replay makes more than the buffer in which NumPy casts"
 
 
 def test_results_die_when_nobody_holds_them():

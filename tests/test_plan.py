@@ -161,6 +161,7 @@ def test_lowered_says_it_in_faster_calls(step, left):
 def small(monkeypatch):
     monkeypatch.setattr(schedule, "SMALL", 40)
     monkeypatch.setattr(blocks, "BYTES", 64)
+    monkeypatch.setattr(blocks, "ALONE", 0)
 
 
 def layers(x, w):

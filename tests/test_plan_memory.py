@@ -23,6 +23,7 @@ def threads(request, monkeypatch):
     """Blocks of a few rows, on so many threads."""
     monkeypatch.setattr(schedule, "SMALL", 40)
     monkeypatch.setattr(blocks, "BYTES", 64)
+    monkeypatch.setattr(blocks, "ALONE", 0)
     for module in (compiled, entry):
         monkeypatch.setattr(module, "num_threads", lambda: request.param)
     return request.param

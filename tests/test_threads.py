@@ -21,6 +21,7 @@ def restored(monkeypatch):
     before = num_threads()
     monkeypatch.setattr(schedule, "SMALL", 256)
     monkeypatch.setattr(blocks, "BYTES", 256)
+    monkeypatch.setattr(blocks, "ALONE", 0)
     yield
     set_num_threads(before)
 

@@ -12,6 +12,7 @@ from .graph import Node, is_view
 from .numpy_calls import view_text
 from .schedule import Block, aligned, ends
 
+ALONE = 1 << 23  # elements computed: what takes less than a millisecond or two is not worth waking a thread for
 BYTES = 1 << 19  # of the widest array in one turn of the loop: calls this long hardly wait for each other's lock
 
 
@@ -25,12 +26,13 @@ class Loop:
     def __init__(self, replay: Any, block: Block) -> None:
         self.replay, self.block, self.code = replay, block, replay.code
         widest = max(math.prod(n.shape[1:]) * n.dtype.itemsize for n in block if n.shape[:1] == (block.rows,))
+        threads = replay.threads if sum(math.prod(n.shape) for n in block) >= ALONE else 1
         turns = max(1, -(-block.rows * widest // BYTES))
-        turns = min(block.rows, -(-turns // replay.threads) * replay.threads)  # as many for each thread
+        turns = min(block.rows, -(-turns // threads) * threads)  # as many for each thread
         self.rows = -(-block.rows // turns)
         self.turns = [(i, min(i + self.rows, block.rows)) for i in range(0, block.rows, self.rows)]
-        self.threads = min(replay.threads, len(self.turns))
-        replay.threaded = True  # more threads would be another plan
+        self.threads = min(threads, len(self.turns))
+        replay.threaded = True  # another number of threads would be another plan
         self.cuts: dict[int, tuple[str, list[Any]]] = {}  # by id of the array: its name in the loop, its parts
         self.names: dict[Node, str] = {}  # values within the loop
         self.given: dict[str, None] = {}  # what is found anew in each replay and handed to the loop

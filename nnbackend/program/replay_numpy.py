@@ -73,6 +73,9 @@ class Replay:
     def operand(self, n: Node, x: Any, ref: Callable[[Node], str]) -> str:
         """An argument of a call: a number becomes an array of the right dtype, which is quicker."""
         if isinstance(x, Node) and not x.host:
+            here = self.place.get(x)
+            if here is not None and here.size == 1 and n.shape != x.shape and ref == self.ref:
+                return self.code.name(here.reshape(()))  # NumPy has a shorter way for it
             return ref(x)
         others = [i.dtype for i in n.inputs if not i.host and i.dtype.kind == "f"]
         dtype = n.dtype if n.op == "where" else others[0] if others else None
