@@ -7,6 +7,7 @@ know that a recorder may exist (one context variable, 0.03 µs); ops, layers and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 from .backend import (
@@ -29,6 +30,9 @@ from .tape import TENSORS, clock
 from .tensor import Tensor
 
 
+_changes: ContextVar[int] = ContextVar("nnbackend.changes", default=0)
+
+
 class _Structure:
     """Counts changes of structure: attributes of modules and optimizers, homes of parameters. One integer."""
 
@@ -40,6 +44,12 @@ class _Structure:
         self.version += 1
         self.settings += not mode
         self.latest = what
+        _changes.set(_changes.get() + 1)
+
+    @property
+    def changes_here(self) -> int:
+        """How many changes this thread or task has made."""
+        return _changes.get()
 
 
 structure = _Structure()

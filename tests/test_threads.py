@@ -206,3 +206,21 @@ def test_a_child_process_has_threads_of_its_own():
             pytest.fail("the child hangs")
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
+def test_what_another_thread_builds_does_not_unsettle_a_recording():
+    """Making models elsewhere is a change of structure, but not one that the step has made."""
+    net = nn.Linear(2, 1)
+    elsewhere = []
+
+    def step(x):
+        thread = threading.Thread(target=lambda: elsewhere.append(nn.Linear(1, 1)))
+        thread.start()
+        thread.join()
+        return net(x).detach()
+
+    compiled = nb.compile(step, fallback=False)
+    x = nb.ones((3, 2))
+    for _ in range(8):
+        np.testing.assert_array_equal(compiled(x).numpy(), net(x).numpy())
+    assert compiled.why is None

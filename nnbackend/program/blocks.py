@@ -131,7 +131,11 @@ class Loop:
         out = f"c{len(self.cuts)}"
         self.cuts[id(parts)] = (out, [parts[i, ...] for i in range(len(self.turns))])
         refs = [self._operand(n, i) for i in n.inputs]
-        if n.op == "column_sum":
+        if self.threads > 1 and n.op != "sum":  # the BLAS would start threads of its own
+            text = refs[0] if n.op == "column_sum" else f"{self.code.name(np.vecdot)}({refs[0]}, {refs[-1]})"
+            axis = "0" if n.op == "column_sum" else "None"
+            self.code.call(np.add.reduce, text, axis, "None", out)
+        elif n.op == "column_sum":
             ones = self.code.name(np.ones(self.rows, n.dtype))
             self.code.call(np.dot, f"{ones}[: hi - lo]", refs[0], out)
         elif n.op == "vdot":

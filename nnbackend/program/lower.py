@@ -118,7 +118,24 @@ def _sum(n: Node, uses: dict[Node, int]) -> Iterator[Node]:
         if axis in (0, (0,)) and len(x.shape) == 2 and not n.kw["keepdims"] and x.shape[0]:
             yield n.replaced("column_sum", (x,), (HOLE,))
             return
+        if len(x.shape) > 1 and axis in (-1, (-1,), len(x.shape) - 1, (len(x.shape) - 1,)) and x.shape[-1]:
+            yield from _row_dot(n, x, uses)
+            return
     yield n
+
+
+def _row_dot(n: Node, x: Node, uses: dict[Node, int]) -> Iterator[Node]:
+    """The sum of each row is its product with another, or with ones: shape (..., 1)."""
+    if x.op == "multiply" and uses.get(x) == 1 and _alike(x):
+        a, b = x.operands()
+    else:
+        ones = np.ones(x.shape[-1], x.dtype)
+        a, b = x, Node("const", (), (), {}, ones.shape, ones.dtype, value=ones)
+        yield b
+    dot = Node("row_dot", (a, b), (HOLE, HOLE), {}, (*x.shape[:-1], 1), n.dtype)
+    yield dot
+    if dot.shape != n.shape:
+        yield n.replaced("reshape", (dot,), (HOLE, n.shape))
 
 
 def _alike(product: Node) -> bool:

@@ -98,6 +98,11 @@ def _column_sum(replay: Any, n: Node, out: str, ref: Ref) -> bool:
     return True
 
 
+def _row_dot(replay: Any, n: Node, out: str, ref: Ref) -> bool:
+    replay.code.call(np.vecdot, *map(ref, n.operands()), f"{out}[..., 0]")
+    return True
+
+
 def _uniform(replay: Any, n: Node, out: str, ref: Ref) -> bool:
     address = [ref(x) if isinstance(x, Node) else replay.code.name(x) for x in n.operands()]
     replay.code.call(draw, out, *address)
@@ -162,7 +167,7 @@ CALLS: dict[str, Callable[[Any, Node, str, Ref], bool]] = {
     "where": _where, "astype": _astype, "dot": _product, "matmul": _product, "vdot": _vdot,
     "column_sum": _column_sum, "uniform": _uniform, "gather": _gather, "one_hot": _one_hot,
     "take_along_axis": _take_along_axis, "concat": _concat, "part": _part, "maximum": _extremum,
-    "minimum": _extremum, **dict.fromkeys(REDUCE, _reduction),
+    "minimum": _extremum, "row_dot": _row_dot, **dict.fromkeys(REDUCE, _reduction),
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Recording:
     """
 
     def __init__(self, step: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any], name: str = "step") -> None:
-        self.version, self.step = structure.version, step
+        self.changes, self.step = structure.changes_here, step
         self.trace = trace = Trace(_library(args, kw))
         inputs: list[Node] = []
         self.handles: list[Traced] = []
@@ -47,7 +47,7 @@ class Recording:
             outputs = [self._output(x) for x in leaves(result)]
             self.program = self._program(name, inputs, [n for n in outputs if n is not None])
             self.result = mapped(self._real, result)
-            self.settled = trace.settled and structure.version == self.version
+            self.settled = trace.settled and structure.changes_here == self.changes
             del args, kw, result
             self._release(finished=True)
             if not self.broken:

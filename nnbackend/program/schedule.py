@@ -13,7 +13,7 @@ from .graph import LEAVES, Node, Program, is_view
 from .lower import elementwise
 
 SMALL = 1 << 18  # bytes: an array that is smaller stays in the cache by itself
-REDUCTIONS = frozenset({"sum", "max", "min", "prod"})
+REDUCTIONS = frozenset({"sum", "max", "min", "prod", "row_dot"})
 
 
 class Block(list[Node]):
@@ -75,6 +75,8 @@ def _opens(n: Node) -> bool:
 
 def _by_row(n: Node) -> bool:
     """Whether a reduction works on each row by itself."""
+    if n.op == "row_dot":
+        return all(i.shape[:1] == n.shape[:1] or len(i.shape) < len(n.shape) for i in n.inputs)
     return n.inputs[0].shape[:1] == n.shape[:1] and "dtype" not in n.kw and 0 not in _axes(n)
 
 
