@@ -29,7 +29,6 @@ from .recorder import recorder
 from .tape import TENSORS, clock
 from .tensor import Tensor
 
-
 _changes: ContextVar[int] = ContextVar("nnbackend.changes", default=0)
 
 
