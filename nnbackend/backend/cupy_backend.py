@@ -48,6 +48,10 @@ class CupyBackend(Backend):
         host: np.ndarray[Any, Any] = self.cupy.asnumpy(x)
         return host
 
+    def shares(self, x: Array, y: Array) -> bool:
+        """By their bounds in memory."""
+        return bool(self.cupy.may_share_memory(x, y))
+
     def copy(self, x: Array) -> Array:
         """A contiguous copy."""
         return x.copy(order="C")
