@@ -57,7 +57,7 @@ class Loop:
             else:
                 name = self._out(n, k, free)
                 self.replay.emit(n, name, lambda i, n=n: self._operand(n, i))
-            for i in {self._base(i) for i in n.inputs}:
+            for i in dict.fromkeys(map(self._base, n.inputs)):
                 name = self.names.get(i, "")
                 if name.startswith("t") and self.last[i] == k and name != self.names.get(n):
                     free.setdefault((i.shape[1:], i.dtype), []).append(name)
