@@ -7,8 +7,7 @@ import os
 import platform
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from .backend import NUMPY
 from .backend.detect import CudaStatus, cuda_status, importable
 
 EXTRAS = {"plot": "matplotlib", "progress": "tqdm"}
@@ -69,7 +68,7 @@ def doctor() -> Report:
         nnbackend=importlib.import_module(__name__.partition(".")[0]).__version__,  # the root imports this file
         python=platform.python_version(),
         platform=platform.platform(),
-        numpy=np.__version__,
+        numpy=NUMPY.xp.__version__,
         blas=_blas(),
         cpus=os.cpu_count(),
         threads={name: os.environ.get(name) for name in THREAD_VARIABLES},
@@ -92,7 +91,7 @@ def _auto(cuda: CudaStatus) -> tuple[str, str]:
 
 def _blas() -> str:
     """Name and version of NumPy's BLAS."""
-    config: Any = np.show_config(mode="dicts")
+    config: Any = NUMPY.xp.show_config(mode="dicts")
     blas = (config or {}).get("Build Dependencies", {}).get("blas", {})
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 

@@ -13,12 +13,8 @@ BATCHES = [rng.standard_normal((8, 3)) for _ in range(4)]
 LABELS = [rng.integers(0, 2, 8) for _ in range(4)]
 
 
-def setting(optimizer=optim.Adam, lr=0.05, layers=None, **kw):
-    """A net in float64, with its optimizer, and a step that trains it."""
-    layers = layers or [nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.4), nn.Linear(5, 2)]
-    net = nn.Sequential(*layers).to("float64").init(0)
-    opt = optimizer(net.parameters(), lr=lr, **kw)
-    s = SimpleNamespace(net=net, opt=opt, seen=[])
+def training(net, opt):
+    """A usual step of a classifier."""
 
     def step(x, y):
         opt.zero_grad()
@@ -27,7 +23,17 @@ def setting(optimizer=optim.Adam, lr=0.05, layers=None, **kw):
         opt.step()
         return loss
 
-    s.step = step
+    return step
+
+
+def setting(optimizer=optim.Adam, lr=0.05, layers=None, **kw):
+    """A net in float64, with its optimizer, and a step that trains it."""
+    layers = layers or [nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.4), nn.Linear(5, 2)]
+    net = nn.Sequential(*layers).to("float64").init(0)
+    opt = optimizer(net.parameters(), lr=lr, **kw)
+    s = SimpleNamespace(net=net, opt=opt, seen=[])
+
+    s.step = training(net, opt)
     return s
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import array_api_strict
 import numpy as np
 import pytest
+from compiled_twins import training
 
 import nnbackend as nb
 from nnbackend import functional as F
@@ -204,14 +205,7 @@ def classifier():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).to("float64").init(0)
     opt = optim.Adam(net.parameters(), lr=0.1)
 
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(net(x), y)
-        loss.backward()
-        opt.step()
-        return loss
-
-    return net, opt, step
+    return net, opt, training(net, opt)
 
 
 def test_bad_labels_in_a_replay_change_nothing():

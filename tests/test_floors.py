@@ -61,12 +61,13 @@ ORDER = [
     "program.text",
     "program.record",
     "program.compare",
-    "program.lower",
-    "program.schedule",
-    "program.memory",
-    "program.code",
-    "program.numpy_calls",
-    "program.blocks",
+    "program.replay_numpy.lower",
+    "program.replay_numpy.schedule",
+    "program.replay_numpy.memory",
+    "program.replay_numpy.code",
+    "program.replay_numpy.calls",
+    "program.replay_numpy.blocks",
+    "program.replay_numpy.replay",
     "program.replay_numpy",
     "program.entry",
     "program.compiled",
@@ -111,10 +112,6 @@ ORDER = [
 MAY_NAME_NUMPY = (
     "backend",
     "random",
-    "program.lower",
-    "program.code",
-    "program.numpy_calls",
-    "program.blocks",
     "program.replay_numpy",
     "io.safetensors",
     "io.source",
@@ -123,7 +120,6 @@ MAY_NAME_NUMPY = (
     "data.encode",
     "data.split",
     "testing",
-    "doctor",
 )
 MAY_NAME_OTHERS = ("backend.cupy_backend", "backend.detect")  # cupy, array_api_compat
 NEIGHBOURS = [("nn", "optim", "data", "metrics"), ("io", "train")]  # do not know each other, but for what is listed

@@ -8,12 +8,12 @@ from nnbackend import functional as F
 from nnbackend import nn, optim
 from nnbackend.backend import namespace
 from nnbackend.cells import Buffer
-from nnbackend.program import blocks, compiled, entry, schedule
+from nnbackend.program import compiled, entry
 from nnbackend.program.interpret import run
-from nnbackend.program.lower import lowered
 from nnbackend.program.record import Recording
-from nnbackend.program.replay_numpy import Replay
-from nnbackend.program.schedule import Block, scheduled
+from nnbackend.program.replay_numpy import Replay, blocks, schedule
+from nnbackend.program.replay_numpy.lower import lowered
+from nnbackend.program.replay_numpy.schedule import Block, scheduled
 from nnbackend.program.simplify import dead, eased, exact, folded, shared, simplified
 from nnbackend.program.tree import leaves
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import nnbackend as nb
 from nnbackend.backend import namespace
 from nnbackend.cells import Buffer
-from nnbackend.program import blocks, compiled, entry, schedule
+from nnbackend.program import compiled, entry
 from nnbackend.program.graph import Node, is_view
+from nnbackend.program.replay_numpy import blocks, schedule
 
 SHAPES = [(4, 6), (), (1,), (6,), (6, 4), (1, 6), (4, 1), (2, 3, 4), (12, 2), (24,)]
 DTYPES = ["float64", "float32", "int64", "int32", "bool"]

@@ -8,12 +8,12 @@ import warnings
 
 import numpy as np
 import pytest
+from compiled_twins import training as usual_step
 
 import nnbackend as nb
-from nnbackend import functional as F
 from nnbackend import nn, optim
 from nnbackend.backend.threads import Pool, num_threads, set_num_threads
-from nnbackend.program import blocks, schedule
+from nnbackend.program.replay_numpy import blocks, schedule
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +40,7 @@ def training(lr=0.05):
     net = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 3)).to("float64").init(0)
     opt = optim.Adam(net.parameters(), lr=lr)
 
-    @nb.compile
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(net(x), y)
-        loss.backward()
-        opt.step()
-        return loss
-
-    return net, step
+    return net, nb.compile(usual_step(net, opt))
 
 
 X = nb.tensor(np.random.default_rng(0).standard_normal((64, 10)))

@@ -113,15 +113,15 @@ def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     return y
 
 
-_SMALL_P = (
+SMALL_P = (
     1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3,
 )  # fmt: skip
-_SMALL_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
-_LARGE_P = (
+SMALL_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
+LARGE_P = (
     2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
     8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3,
 )  # fmt: skip
-_LARGE_Q = (
+LARGE_Q = (
     1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
     3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
 )  # fmt: skip
@@ -134,6 +134,6 @@ def erf(x: Array) -> Array:
     a = xp.minimum(xp.abs(x), 6.0)  # beyond 6, erf is 1 in float64
     s = xp.minimum(a, 0.5)
     s = s * s
-    small = x * (_polynomial(s, _SMALL_P) / _polynomial(s, _SMALL_Q))
-    large = xp.sign(x) * (1.0 - xp.exp(-a * a) * _polynomial(a, _LARGE_P) / _polynomial(a, _LARGE_Q))
+    small = x * (_polynomial(s, SMALL_P) / _polynomial(s, SMALL_Q))
+    large = xp.sign(x) * (1.0 - xp.exp(-a * a) * _polynomial(a, LARGE_P) / _polynomial(a, LARGE_Q))
     return xp.where(a <= 0.46875, small, large)

@@ -24,7 +24,7 @@ from ..recorder import recorder
 from ..tensor import Tensor
 from ..training_mode import evaluating
 from .atomic import replace_file
-from .helpers import HELPERS
+from .helpers import HELPERS, helper
 
 PathLike = str | os.PathLike[str]
 
@@ -158,7 +158,7 @@ def _script(recording: Recording, inline: int | None) -> tuple[str, dict[str, An
     filled = {name: array for name, array in arrays.items() if not _all_zero(array)}
     saved = filled if inline is not None and sum(array.size for array in filled.values()) > inline else {}
     used = dict.fromkeys(n.op for n in listing.program.nodes if n.op in HELPERS)
-    helpers = [f"\n\n{HELPERS[op].strip()}\n" for op in used]
+    helpers = [f"\n\n{helper(op).strip()}\n" for op in used]
     lines = [f'"""What `{program.name}` does, in plain NumPy (2.1 or later). Written by nnbackend."""', ""]
     lines += ["import math"] * any("math." in text for text in helpers)
     lines += ["from pathlib import Path"] * bool(saved)

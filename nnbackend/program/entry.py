@@ -13,11 +13,11 @@ from ..recorder import recorder
 from ..tape import TENSORS, clock
 from ..tensor import Tensor
 from ..training_mode import mode as training_mode
-from .code import Code
 from .graph import Program
 from .interpret import bring
 from .record import ARRAY, NUMBER, TENSOR
 from .replay_numpy import Replay
+from .replay_numpy.code import Code
 from .tree import mapped
 
 

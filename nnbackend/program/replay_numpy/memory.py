@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from .graph import Node, Program, is_view
+from ..graph import Node, Program, is_view
 from .lower import elementwise
 from .schedule import Block, aligned, ends
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import HOLE
+from ..graph import HOLE
 
 
 class Code:

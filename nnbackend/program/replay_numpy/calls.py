@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import PRIMITIVES
-from ..random import generator
-from .graph import Node
+from ...backend import PRIMITIVES
+from ...random import generator
+from ..graph import Node
 from .lower import elementwise, ufunc
 
 Ref = Callable[[Node], str]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.numpy_backend import LOGISTIC
-from .graph import HOLE, Node, Program
-from .simplify import dead, shared
+from ...backend.numpy_backend import LOGISTIC
+from ..graph import HOLE, Node, Program
+from ..simplify import dead, shared
 
 MANY = 16  # times as many elements, so that a division for each costs more than a reciprocal and a product
 BLAS = frozenset(map(np.dtype, ("float32", "float64")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from .graph import LEAVES, Node, Program, is_view
+from ..graph import LEAVES, Node, Program, is_view
 from .lower import elementwise
 
 SMALL = 1 << 18  # bytes: an array that is smaller stays in the cache by itself

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..backend.threads import pool
-from .graph import Node, is_view
-from .numpy_calls import view_text
+from ...backend.threads import pool
+from ..graph import Node, is_view
+from .calls import view_text, write
 from .schedule import Block, aligned, ends
 
 ALONE = 1 << 23  # elements computed: what takes less than a millisecond or two is not worth waking a thread for
@@ -56,7 +57,7 @@ class Loop:
                 self._sum(n)
             else:
                 name = self._out(n, k, free)
-                self.replay.emit(n, name, lambda i, n=n: self._operand(n, i))
+                write(self.replay, n, name, partial(self._operand, n))
             for i in dict.fromkeys(map(self._base, n.inputs)):
                 name = self.names.get(i, "")
                 if name.startswith("t") and self.last[i] == k and name != self.names.get(n):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..graph import HOLE, Node, Program, is_view
+from ..simplify import simplified
 from .blocks import Loop
+from .calls import called, view_of, view_text, write
 from .code import Code
-from .graph import HOLE, Node, Program, is_view
 from .lower import BLAS, lowered
-from .memory import Flat, Memory, flat_of
-from .numpy_calls import called, view_of, view_text, write
+from .memory import Memory, flat_of
 from .schedule import Block, scheduled
-from .simplify import simplified
 
 HOST = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "floor_divide": "{} // {}",
@@ -98,16 +99,12 @@ class Replay:
     def buffer(self, n: Node) -> Any:
         """Where a computed value goes."""
         root = self.memory.root[n]
-        if isinstance(root, Flat):
-            return root.array
-        if not isinstance(root, Node):
+        if not isinstance(root, Node):  # a cell, or gradients side by side
             return root.array
         start = self.memory.offset[root]
-        whole = self.arena[start : start + max(1, int(np.prod(root.shape))) * root.dtype.itemsize].view(root.dtype)
-        if n in self.memory.part_of and self.memory.part_of[n][0] is root:
-            offset = self.memory.part_of[n][1]
-            return whole[offset : offset + int(np.prod(n.shape))].reshape(n.shape)
-        return whole[: int(np.prod(n.shape))].reshape(n.shape)
+        concatenation, skipped = self.memory.part_of.get(n, (None, 0))
+        start += skipped * n.dtype.itemsize if concatenation is root else 0
+        return self.arena[start : start + math.prod(n.shape) * n.dtype.itemsize].view(n.dtype).reshape(n.shape)
 
     # -- nodes
     def _node(self, n: Node) -> None:
@@ -135,7 +132,7 @@ class Replay:
             self._set(n)
         else:
             out = self.place[n] = self.buffer(n)
-            self.emit(n, code.name(out), self.ref)
+            write(self, n, code.name(out), self.ref)
 
     def _host(self, n: Node) -> None:
         if n.op == "number":
@@ -189,10 +186,6 @@ class Replay:
         target = view_of(out, op, args, kw)
         if not (isinstance(value, Node) and self.in_place(value, target)):
             code.call(np.copyto, code.name(target), self.operand(n, value, self.ref), "'unsafe'")
-
-    def emit(self, n: Node, out: str, ref: Callable[[Node], str]) -> None:
-        """The calls that compute `n` into `out`."""
-        write(self, n, out, ref)
 
     # -- blocks
     def _block(self, block: Block) -> None:
