@@ -328,3 +328,22 @@ def test_without_tqdm_there_are_plain_lines(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     small().fit(*rows(), epochs=2)
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+# -- replays ----------------------------------------------------------------------------------------------------------
+
+
+def test_training_evaluation_and_prediction_are_replayed():
+    X, y = rows(20)
+    run = small()
+    run.fit(X, y, epochs=10, batch_size=8, verbose=False)  # two shapes of batches: 8, 8, 4
+    assert run._step.why is None
+    assert run._step.program is not None
+    assert run._step.recordings <= 6
+    for _ in range(4):
+        outputs = run.predict(X)
+    assert run._forward.program is not None
+    np.testing.assert_allclose(outputs, run.net(nb.tensor(X, dtype="float32")).numpy(), rtol=1e-6)
+    recorded = run._forward.recordings
+    run.evaluate(X, y)
+    assert run._forward.recordings == recorded
