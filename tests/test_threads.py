@@ -216,3 +216,23 @@ def test_what_another_thread_builds_does_not_unsettle_a_recording():
     for _ in range(8):
         np.testing.assert_array_equal(compiled(x).numpy(), net(x).numpy())
     assert compiled.why is None
+
+
+def test_models_made_elsewhere_leave_replays_alone_and_changes_made_elsewhere_are_seen():
+    net = nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU(0.1)).init(0)
+    compiled = nb.compile(lambda x: net(x).detach())
+    x = nb.tensor([[1.0, -2.0], [-3.0, 4.0]])
+    for _ in range(4):
+        compiled(x)
+    recordings = compiled.recordings
+
+    def elsewhere(change):
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join()
+        np.testing.assert_array_equal(compiled(x).numpy(), net(x).numpy())
+
+    elsewhere(lambda: nn.Linear(1, 1))
+    assert compiled.recordings == recordings
+    elsewhere(lambda: setattr(net[1], "negative_slope", 0.5))
+    assert compiled.recordings == recordings + 1

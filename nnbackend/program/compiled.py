@@ -55,18 +55,30 @@ class Variant:
         self.modes = list(trace.modes.values())
         self.pins = [(node, how, value) for (node, how), value in trace.pins.items()]
         self.captured = [(owner, h.value) for owner, h in trace.captured.values() if isinstance(owner, Tensor)]
+        self.changes = structure.changes_here
+        self.owners = [(owner, _settings(owner)) for owner in trace.owners.values()]
+        self.arrays = [(c, c.array) for c in trace.marks if isinstance(c, Cell)]
         self.wanting = [(c, c.requires_grad) for c in trace.marks if isinstance(c, Parameter)]
 
     def holds(self, inputs: list[Any]) -> bool:
         """Whether the circumstances are as they were."""
         return (
-            self.settings == structure.settings
+            (self.settings == structure.settings or self._changed_elsewhere())
             and all(module._training == flag for module, flag in self.modes)
             and all(_now(node, how, inputs) == value for node, how, value in self.pins)
             and all(owner.data is array for owner, array in self.captured)
             and all(p.requires_grad == wants for p, wants in self.wanting)
             and all(g.enters in (None, g.parameter._gradient is not None) for g in self.program.gradients)
         )
+
+    def _changed_elsewhere(self) -> bool:
+        """Whether only other threads have changed anything, and nothing that was at work here."""
+        if self.changes != structure.changes_here or any(c.array is not array for c, array in self.arrays):
+            return False
+        if any(not _same(_settings(owner), before) for owner, before in self.owners):
+            return False
+        self.settings = structure.settings
+        return True
 
     def take_over(self, other: Variant) -> None:
         """The same program in other circumstances needs no plan of its own."""
@@ -202,6 +214,24 @@ class Compiled:
             raise RecordingError(f"compile: expected a step that can be replayed, got {name} with {why}.")
         warnings.warn(f"{name} runs eagerly: {why} cannot be replayed.", RecordingWarning, stacklevel=_distance())
         return recording.result
+
+
+def _settings(owner: Any) -> list[Any]:
+    """What is fixed about a module or an optimizer: attributes, and settings of groups that are no numbers."""
+    if not hasattr(owner, "param_groups"):
+        return [part for item in vars(owner).items() for part in item]
+    fixed = [
+        [*g.params, *(v for v in g.settings().values() if type(v) not in (int, float))] for g in owner.param_groups
+    ]
+    return [part for group in fixed for part in group]
+
+
+def _same(a: list[Any], b: list[Any]) -> bool:
+    """The same objects, or equal plain ones."""
+    plain = (int, float, str)
+    return len(a) == len(b) and all(
+        x is y or (type(x) is type(y) and isinstance(x, plain) and x == y) for x, y in zip(a, b, strict=True)
+    )
 
 
 def _distance() -> int:

@@ -39,7 +39,7 @@ class Trace:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.kind, self.namespace = handles_of(backend)
-        self.began = clock()
+        self.began, self.path, self.before = clock(), "", ""
         self.nodes: list[Node] = []
         self.open = True
         self.broken: str | None = None
@@ -56,7 +56,7 @@ class Trace:
         self.numbers: dict[Node, Any] = {}  # what arguments are numbers
         self.given: set[int] = set()  # ids of the Tensors that stand for arguments
         self.checksums: list[tuple[Array, int]] = []  # of arrays from outside
-        self.path, self.before = "", ""
+        self.owners: dict[int, Any] = {}  # modules and optimizers that have been at work
 
     def breaks(self, why: str, place: tuple[int, str] | None = None) -> None:
         """It cannot be replayed. The first reason counts, with the user's line."""
@@ -277,12 +277,12 @@ class Trace:
     @contextlib.contextmanager
     def scope(self, owner: Any) -> Iterator[None]:
         """A layer at work, or an optimizer."""
-        before, self.path = self.path, getattr(owner, "path", type(owner).__name__)
-        outer, self.before = self.before, self.path
+        self.owners[id(owner)], outer = owner, (self.path, self.before)
+        self.path = self.before = getattr(owner, "path", type(owner).__name__)
         try:
             yield
         finally:
-            self.path, self.before = before, outer
+            self.path, self.before = outer
 
     def watch(self, module: Any) -> None:
         """The program depends on the mode of this module."""
