@@ -236,3 +236,21 @@ def test_models_made_elsewhere_leave_replays_alone_and_changes_made_elsewhere_ar
     assert compiled.recordings == recordings
     elsewhere(lambda: setattr(net[1], "negative_slope", 0.5))
     assert compiled.recordings == recordings + 1
+
+
+def test_a_recording_does_not_take_another_threads_updates_for_its_own():
+    """Somebody trains the net while another thread records what it predicts."""
+    net = nn.Linear(2, 1).init(0)
+
+    def step(x):
+        y = net(x).detach()
+        thread = threading.Thread(target=lambda: net.weight.assign(np.ones((1, 2), "float32")))
+        thread.start()
+        thread.join()
+        return y
+
+    compiled = nb.compile(step, fallback=False)
+    for _ in range(4):
+        compiled(nb.ones((3, 2)))
+    assert compiled.program is not None
+    assert compiled.program.written == []

@@ -234,7 +234,12 @@ class Recording:
             if known is None or known[1] is not handle:
                 program.updates = [(cell, n) for cell, n in program.updates if cell is not home]
                 program.updates.append((home, handle.node))
-        program.written = [c for c, before in trace.marks.items() if type(c) is not Scalar and c.written != before]
+        changed = {id(cell) for cell, _ in program.updates}  # by this step; other threads may be at work on others
+        program.written = [
+            c
+            for c, before in trace.marks.items()
+            if type(c) is not Scalar and c.written != before and id(c if c.home is None else c.home) in changed
+        ]
         program.nodes, program.inputs, program.outputs = trace.nodes, inputs, outputs
         trace.open = False
         return program
