@@ -180,7 +180,7 @@ def test_flatten_and_identity():
     for start, end in ((3, -1), (0, 3), (-4, -1), (2, 1)):
         with pytest.raises(ShapeError, match="axes from -3 to 2"):
             nn.Flatten(start, end)(x)
-    assert (repr(nn.Flatten()), repr(nn.Flatten(0, 1))) == ("Flatten()", "Flatten(0, 1)")
+    assert (repr(nn.Flatten()), repr(nn.Flatten(0, 1))) == ("Flatten()", "Flatten(start_dim=0, end_dim=1)")
 
 
 # -- dropout --------------------------------------------------------------------------------------------------------

@@ -302,6 +302,6 @@ def test_layers_and_optimizers_set_attributes_only_where_structure_changes():
         "Optimizer._warn: self._warned",
         "Optimizer._lay_out: self._version", "Optimizer._rebuild: self._version", "Optimizer._rebuild: self._runs",
     }  # fmt: skip
-    paths = [*(PACKAGE / "nn").glob("*.py"), *(PACKAGE / "optim").glob("*.py"), PACKAGE / "functional.py"]
+    paths = [*(PACKAGE / "nn").glob("*.py"), *(PACKAGE / "optim").glob("*.py"), *(PACKAGE / "functional").glob("*.py")]
     assert len(paths) > 10
     assert {found for path in paths for found in attributes_set(ast.parse(path.read_text()))} == allowed

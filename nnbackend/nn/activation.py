@@ -59,10 +59,6 @@ class LeakyReLU(Module):
         """Element by element."""
         return F.leaky_relu(x, self.negative_slope)
 
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"negative_slope={self.negative_slope}"
-
 
 class ELU(Module):
     """x above 0, alpha * (exp(x) - 1) below."""
@@ -73,10 +69,6 @@ class ELU(Module):
     def forward(self, x: Any) -> Any:
         """Element by element."""
         return F.elu(x, self.alpha)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"alpha={self.alpha}"
 
 
 class GELU(Module):
@@ -89,10 +81,6 @@ class GELU(Module):
         """Element by element."""
         return F.gelu(x, self.approximate)
 
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"approximate={self.approximate!r}"
-
 
 class Softplus(Module):
     """log(1 + exp(beta * x)) / beta."""
@@ -104,10 +92,6 @@ class Softplus(Module):
         """Element by element."""
         return F.softplus(x, self.beta, self.threshold)
 
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"beta={self.beta}, threshold={self.threshold}"
-
 
 class Softmax(Module):
     """exp(x) / sum(exp(x)) along `dim`. Losses want logits: leave it out before `cross_entropy`."""
@@ -118,10 +102,6 @@ class Softmax(Module):
     def forward(self, x: Any) -> Any:
         """The same shape."""
         return F.softmax(x, self.dim)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"dim={self.dim}"
 
 
 class LogSoftmax(Softmax):
@@ -145,3 +125,19 @@ def activation(spec: str | Callable[[], Module]) -> Module:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {spec!r}.")
         return ACTIVATIONS[spec]()
     return spec()
+
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "activation",
+]

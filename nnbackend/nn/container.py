@@ -8,7 +8,8 @@ from typing import Any, overload
 
 from ..backend import DeviceLike
 from .activation import activation as make_activation
-from .layers import Dropout, Linear
+from .dropout import Dropout
+from .linear import Linear
 from .module import Module
 
 
@@ -93,3 +94,6 @@ class MLP(Sequential):
                 self.append(make_activation(after))
             if dropout and i < last:
                 self.append(Dropout(dropout))
+
+
+__all__ = ["MLP", "ModuleList", "Sequential"]

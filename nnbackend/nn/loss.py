@@ -21,10 +21,6 @@ class _Loss(Module):
         """Predictions and targets in, the loss out."""
         return type(self).function(input, target, reduction=self.reduction)
 
-    def extra_repr(self) -> str:
-        """The settings."""
-        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
-
 
 class MSELoss(_Loss):
     """Mean squared error."""
@@ -72,3 +68,6 @@ class HuberLoss(_Loss):
     def forward(self, input: Any, target: Any) -> Any:
         """Predictions and targets in, the loss out."""
         return F.huber_loss(input, target, self.reduction, self.delta)
+
+
+__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss"]

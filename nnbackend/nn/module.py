@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -258,8 +259,16 @@ class Module:
 
     # -- for people
     def extra_repr(self) -> str:
-        """The settings of the layer, for its line in the printed model."""
-        return ""
+        """The settings of the layer, for its line in the printed model: the constructor's arguments but defaults."""
+        words = []
+        for name, argument in inspect.signature(type(self)).parameters.items():
+            value = self.__dict__.get(name, argument.default)
+            if isinstance(argument.default, bool) and not isinstance(value, bool):
+                value = value is not None  # `bias=True` becomes a parameter or None
+            if value is argument.empty or value == argument.default:
+                continue
+            words.append(repr(value) if argument.default is argument.empty else f"{name}={value!r}")
+        return ", ".join(words)
 
     def _line(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -292,3 +301,6 @@ def _first(cells: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         if id(cell) not in seen:
             seen.add(id(cell))
             yield name, cell
+
+
+__all__ = ["Module", "RandomModule"]

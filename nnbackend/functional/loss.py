@@ -1,74 +1,19 @@
-"""Functions by PyTorch's names: activations, losses, linear, dropout. `from nnbackend import functional as F`.
-
-Any Tensor in, Tensor out; all plain arrays in, plain array out. Losses average and check what they are given:
-shapes must be equal, labels within the classes.
-"""
+"""Losses. They average, and check what they are given: shapes must be equal, labels within the classes."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
-from .array import one_hot, reshape, tanh
-from .backend import CPU, FLOATING, INTEGRAL, SYNC, backend_of, device_of, to_host
-from .errors import DataError, DTypeError, LabelError, ShapeError
-from .ops import activation, loss
-from .ops import linear as _linear
-from .random import fresh_key, uniform_like
-from .recorder import checked
-from .tensor import Tensor, lift
+from ..backend import CPU, FLOATING, INTEGRAL, SYNC, backend_of, device_of, to_host
+from ..errors import DataError, LabelError, ShapeError
+from ..ops import activation, loss
+from ..recorder import checked
+from ..tensor import Tensor, lift
 
-linear = lift(_linear.linear)
-sigmoid, relu, silu, logsigmoid = (
-    lift(f) for f in (activation.sigmoid, activation.relu, activation.silu, activation.logsigmoid)
-)
-leaky_relu, elu, softplus, gelu = (
-    lift(f) for f in (activation.leaky_relu, activation.elu, activation.softplus, activation.gelu)
-)
-_softmax, _log_softmax, _dropout = lift(activation.softmax), lift(activation.log_softmax), lift(activation.dropout)
 _mse, _l1, _huber = lift(loss.mse_loss), lift(loss.l1_loss), lift(loss.huber_loss)
 _bce, _bce_logits = lift(loss.binary_cross_entropy), lift(loss.binary_cross_entropy_with_logits)
 _cross_entropy, _nll = lift(loss.cross_entropy), lift(loss.nll_loss)
-
-
-def softmax(x: Any, dim: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) along `dim`."""
-    return _softmax(x, axis=dim)
-
-
-def log_softmax(x: Any, dim: int = -1) -> Any:
-    """log(softmax(x)) along `dim`, without underflow."""
-    return _log_softmax(x, axis=dim)
-
-
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """The axes from `start_dim` to `end_dim` as one."""
-    ndim = max(1, len(x.shape))
-    if not (-ndim <= start_dim < ndim and -ndim <= end_dim < ndim and start_dim % ndim <= end_dim % ndim):
-        raise ShapeError(
-            f"flatten: expected axes from {-ndim} to {ndim - 1} in order, got {start_dim} to {end_dim} of {x.shape}"
-        )
-    from_, to = start_dim % ndim, end_dim % ndim + 1
-    return reshape(x, (*x.shape[:from_], math.prod(x.shape[from_:to]), *x.shape[to:]))
-
-
-def dropout(
-    x: Any, p: float = 0.5, training: bool = True, *, key: int | None = None, site: int = 0, step: Any = 0
-) -> Any:
-    """0 with probability p, the rest scaled by 1 / (1 - p). (key, site, step) is the address of the random numbers."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout: expected a probability from 0 to 1, got {p}.")
-    if not training or not p:
-        return x
-    data = x.data if isinstance(x, Tensor) else x
-    if backend_of(data).canonical(data.dtype) not in FLOATING:
-        raise DTypeError(f"dropout: expected a floating dtype, got {x.dtype}. Cast with .astype('float32').")
-    keep = uniform_like(data, fresh_key() if key is None else key, site, step) >= p
-    return _dropout(x, keep, p=p)
-
-
-# -- losses ---------------------------------------------------------------------------------------------------------
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean", allow_broadcast: bool = False) -> Any:
@@ -214,7 +159,6 @@ def _readable(x: Any) -> Any:
 
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "flatten", "gelu",
-    "huber_loss", "l1_loss", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "one_hot",
-    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
+    "nll_loss",
 ]  # fmt: skip

@@ -1,0 +1,5 @@
+"""Images larger and smaller."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

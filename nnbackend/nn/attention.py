@@ -1,0 +1,5 @@
+"""Multi-head attention."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

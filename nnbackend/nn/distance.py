@@ -1,0 +1,5 @@
+"""Distances and similarities as layers."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Tables of vectors."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

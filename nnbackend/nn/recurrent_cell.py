@@ -1,0 +1,5 @@
+"""Recurrent cells: one step of a sequence."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Layers that make images larger and smaller."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

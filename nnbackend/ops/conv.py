@@ -1,0 +1,1 @@
+"""Convolutions: three bilinear maps, each the way back of the others."""

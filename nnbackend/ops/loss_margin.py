@@ -1,0 +1,1 @@
+"""Losses of margins, pairs and triplets."""

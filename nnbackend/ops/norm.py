@@ -1,0 +1,1 @@
+"""Normalisation as one op each, with a joint way back."""
