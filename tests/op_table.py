@@ -11,6 +11,7 @@ with an input. `strict=False`: beyond the array-API standard. `dtype=`: the resu
 import math
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -397,3 +398,22 @@ loss("cross_entropy", np_cross_entropy, normal(0, 3), whole(3, 0), reductions=["
 loss("nll_loss", np_nll, normal(7, 3), whole(3, 7))
 loss("nll_loss", np_nll, normal(2, 3, 5), whole(3, 2, 5))
 loss("mse_loss", lambda x, t: (x - t) ** 2, normal(0, 3), normal(0, 3), reductions=["sum", "none"])
+
+# -- the other rooms --------------------------------------------------------------------------------------------------
+
+for room in (
+    "conv",
+    "pool",
+    "resample",
+    "norm",
+    "embedding",
+    "recurrent",
+    "attention",
+    "activation",
+    "distance",
+    "loss",
+    "loss_margin",
+    "linalg",
+    "numerics",
+):
+    import_module(f"op_table_{room}")

@@ -6,10 +6,10 @@ import pytest
 
 import nnbackend as nb
 from nnbackend import functional as F
-from nnbackend.functional import loss
 from nnbackend import nn
 from nnbackend.cells import Buffer
 from nnbackend.errors import DTypeError, LabelError
+from nnbackend.functional import loss
 
 DEVICE1 = array_api_strict.Device("device1")
 

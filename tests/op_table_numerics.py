@@ -1,0 +1,1 @@
+"""Lines of the op table: numerics."""
