@@ -41,7 +41,7 @@ def layer(
 ) -> None:
     """`inputs`: one draw or a tuple of draws and values. `smooth`: the gradient has a gradient (no kinks, not zero).
 
-    `batch`: axis 0 of every drawn input is a batch, which may be empty. `ready` prepares the new layer (`nn.Module.eval`).
+    `batch`: axis 0 of every draw is a batch, which may be empty. `ready` prepares the new layer: `nn.Module.eval`.
     """
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     shapes = [str(x.shape).replace(" ", "") for x in given if isinstance(x, Draw)]
