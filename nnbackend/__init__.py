@@ -12,6 +12,7 @@ from .grad_mode import enable_grad, no_grad
 from .io import load, save, to_source
 from .program import compile, num_threads, set_num_threads
 from .tensor import Tensor
+from .tensor_backend import TensorBackend as _TensorBackend  # noqa: F401 (makes the primitives work on Tensors)
 from .train import History, Trainer
 
 __all__ = [

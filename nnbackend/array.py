@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import builtins
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import linalg
 from .backend import (
     CPU,
     DTYPES,
     FLOATING,
     NUMPY,
-    PRIMITIVES,
     Array,
-    Backend,
-    HostArray,
     backend_of,
     dtype_name,
     is_array,
     namespace,
-    register,
 )  # fmt: skip
 from .creation import (
     arange,
@@ -43,9 +39,22 @@ from .creation import (
     zeros_like,
 )  # fmt: skip
 from .errors import ShapeError
-from .ops import activation, elementwise, index, linear, reduce
+from .numerics import (
+    chunk,
+    cummax,
+    cummin,
+    index_add,
+    index_select,
+    lerp,
+    nan_to_num,
+    swapaxes,
+    unfold,
+)  # fmt: skip
+from .ops import elementwise, index, linear, reduce, scan
 from .ops import shape as shapes
 from .ops.core import NUMBERS, Axis
+from .ops.linalg import diag
+from .ops.scan import logcumsumexp
 from .tensor import Tensor, lift, plain, transfer
 
 __array_api_version__ = "2024.12"
@@ -117,7 +126,7 @@ nextafter = _plain("nextafter")
 _sum, _mean, _prod = lift(reduce.sum), lift(reduce.mean), lift(reduce.prod)
 max, min, logsumexp = lift(reduce.max), lift(reduce.min), lift(reduce.logsumexp)
 mean, var, std = lift(reduce.mean), lift(reduce.var), lift(reduce.std)
-_cumulative_sum = lift(reduce.cumulative_sum)
+_cumulative_sum, _cumulative_prod = lift(scan.cumulative_sum), lift(scan.cumulative_prod)
 all, any, count_nonzero = map(_plain, ("all", "any", "count_nonzero"))
 argmax, argmin = map(_plain, ("argmax", "argmin"))
 
@@ -135,6 +144,11 @@ def prod(x: Any, axis: Axis = None, dtype: Any = None, keepdims: builtins.bool =
 def cumulative_sum(x: Any, axis: int | None = None, dtype: Any = None, include_initial: builtins.bool = False) -> Any:
     """Running sums along `axis`, from 0 on with `include_initial`."""
     return _cumulative_sum(x if dtype is None else astype(x, dtype), axis=axis, include_initial=include_initial)
+
+
+def cumulative_prod(x: Any, axis: int | None = None, dtype: Any = None, include_initial: builtins.bool = False) -> Any:
+    """Running products along `axis`, from 1 on with `include_initial`."""
+    return _cumulative_prod(x if dtype is None else astype(x, dtype), axis=axis, include_initial=include_initial)
 
 
 # -- shapes ---------------------------------------------------------------------------------------------------------
@@ -193,12 +207,17 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
 
 def tril(x: Any, *, k: int = 0) -> Any:
     """0 above diagonal k."""
-    return where(_lower(x, k), x, 0.0)
+    return where(_lower(x, k), x, _zero(x))
 
 
 def triu(x: Any, *, k: int = 0) -> Any:
     """0 below diagonal k."""
-    return where(_lower(x, k - 1), 0.0, x)
+    return where(_lower(x, k - 1), _zero(x), x)
+
+
+def _zero(x: Any) -> Any:
+    """The number 0 that leaves the dtype of `x` as it is."""
+    return 0.0 if isdtype(x.dtype, "real floating") else False if isdtype(x.dtype, "bool") else 0
 
 
 def _lower(x: Any, k: int) -> Any:
@@ -213,7 +232,9 @@ def _lower(x: Any, k: int) -> Any:
 
 where, masked_fill, sort = lift(index.where), lift(index.masked_fill), lift(index.sort)
 gather, scatter_add, take_along_axis = lift(index.gather), lift(index.scatter_add), lift(index.take_along_axis)
-_take, _one_hot, _place = lift(index.take), lift(index.one_hot), lift(index.place)
+put_along_axis, add_along_axis = lift(index.put_along_axis), lift(index.add_along_axis)
+topk = lift(index.topk)
+_take, _one_hot = lift(index.take), lift(index.one_hot)
 argsort = lift(index.argsort, differentiable=False)
 nonzero, _searchsorted, unique_values = map(_plain, ("nonzero", "searchsorted", "unique_values"))
 
@@ -328,54 +349,22 @@ class __array_namespace_info__:
         return {name: DTYPES[name] for name in names}
 
 
-class TensorBackend(Backend):
-    """Tensors as an array library: each primitive is the op that knows its way back."""
-
-    def raw_device(self, x: Array) -> Any:
-        return x.device
-
-    def device_name(self, raw: Any) -> str:
-        return str(raw)
-
-    def copy(self, x: Array) -> Array:
-        return x.clone()
-
-    def to_host(self, x: Array) -> HostArray:
-        return x.numpy()  # type: ignore[no-any-return]
-
-
-def _uniform_like(x: Any, *address: Any) -> Any:
-    return Tensor(PRIMITIVES["uniform_like"](x.data, *address))
-
-
-_PRIMITIVES: dict[str, Callable[..., Any]] = {
-    "total": lambda x, axis: _sum(x, axis=axis),
-    "logistic": lift(activation.sigmoid),
-    "gather": gather,
-    "scatter_add": scatter_add,
-    "place": _place,
-    "one_hot": one_hot,
-    "erf": erf,
-    "moved": transfer,
-    "uniform_like": _uniform_like,
-}
-register(Tensor, TensorBackend("tensor", sys.modules[__name__], _PRIMITIVES))
-
 __all__ = [
-    "abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "asarray", "asin",
-    "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
-    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "bool", "broadcast_arrays", "broadcast_to", "can_cast",
-    "ceil", "clip", "concat", "copysign", "cos", "cosh", "count_nonzero", "cumulative_sum", "diff", "divide", "e",
-    "einsum", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "finfo", "flip",
-    "float16", "float32", "float64", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
-    "greater", "greater_equal", "hypot", "iinfo", "inf", "int8", "int16", "int32", "int64", "isdtype", "isfinite",
-    "isinf", "isnan", "less", "less_equal", "linspace", "log", "log1p", "log2", "log10", "logaddexp", "logical_and",
+    "abs", "acos", "acosh", "add", "add_along_axis", "all", "any", "arange", "argmax", "argmin", "argsort", "asarray",
+    "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "bool", "broadcast_arrays", "broadcast_to", "can_cast", "ceil",
+    "chunk", "clip", "concat", "copysign", "cos", "cosh", "count_nonzero", "cummax", "cummin", "cumulative_prod",
+    "cumulative_sum", "diag", "diff", "divide", "e", "einsum", "empty", "empty_like", "equal", "erf", "exp",
+    "expand_dims", "expm1", "eye", "finfo", "flip", "float16", "float32", "float64", "floor", "floor_divide",
+    "from_dlpack", "full", "full_like", "gather", "greater", "greater_equal", "hypot", "iinfo", "index_add",
+    "index_select", "inf", "int8", "int16", "int32", "int64", "isdtype", "isfinite", "isinf", "isnan", "lerp", "less",
+    "less_equal", "linalg", "linspace", "log", "log1p", "log2", "log10", "logaddexp", "logcumsumexp", "logical_and",
     "logical_not", "logical_or", "logical_xor", "logsumexp", "masked_fill", "matmul", "matrix_transpose", "max",
-    "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan", "negative", "newaxis",
-    "nextafter", "nonzero", "not_equal", "one_hot", "ones", "ones_like", "pad", "permute_dims", "pi", "positive",
-    "pow", "prod", "reciprocal", "remainder", "repeat", "reshape", "result_type", "roll", "round", "scatter_add",
-    "searchsorted", "sign", "signbit", "sin", "sinh", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
-    "subtract", "sum", "take", "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "tril", "triu",
-    "trunc", "uint8", "uint16", "uint32", "uint64", "unique_values", "unstack", "var", "vecdot", "where", "zeros",
-    "zeros_like",
+    "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan", "nan_to_num", "negative",
+    "newaxis", "nextafter", "nonzero", "not_equal", "one_hot", "ones", "ones_like", "pad", "permute_dims", "pi",
+    "positive", "pow", "prod", "put_along_axis", "reciprocal", "remainder", "repeat", "reshape", "result_type", "roll",
+    "round", "scatter_add", "searchsorted", "sign", "signbit", "sin", "sinh", "sort", "split", "sqrt", "square",
+    "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensor",
+    "tensordot", "tile", "topk", "tril", "triu", "trunc", "uint8", "uint16", "uint32", "uint64", "unfold",
+    "unique_values", "unstack", "var", "vecdot", "where", "zeros", "zeros_like",
 ]  # fmt: skip

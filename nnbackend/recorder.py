@@ -59,6 +59,10 @@ class Recorder(Protocol):
         """Run `test(x, *settings)` now and at every replay; it raises if the values are bad."""
 
 
+class Unfit(Exception):
+    """Raised by a check at a replay: the values are fine, but not what the program was made for. Record again."""
+
+
 recorder: ContextVar[Recorder | None] = ContextVar("nnbackend.recorder", default=None)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from op_line import Draw
 
 from nnbackend import nn
+from nnbackend.program import tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +22,12 @@ class Line:
     batch: bool
     ready: Callable[..., Any]
 
-    def draw(self) -> list[Any]:
+    def draw(self) -> tuple[Any, ...]:
         rng = np.random.default_rng(zlib.crc32(self.id.encode()))
-        return [x(rng) if isinstance(x, Draw) else x for x in self.inputs]
+        return tree.mapped(lambda x: x(rng) if isinstance(x, Draw) else x, self.inputs)
+
+    def make(self) -> nn.Module:
+        return self.ready(self.build())
 
 
 LAYERS: list[Line] = []
@@ -39,12 +43,13 @@ def layer(
     ready: Any = lambda net: net,
     **named: Any,
 ) -> None:
-    """`inputs`: one draw or a tuple of draws and values. `smooth`: the gradient has a gradient (no kinks, not zero).
+    """`inputs`: one draw, or a tuple of draws, values and nests of them.
 
+    `smooth`: the gradient has a gradient (no kinks, not zero).
     `batch`: axis 0 of every draw is a batch, which may be empty. `ready` prepares the new layer: `nn.Module.eval`.
     """
     given = inputs if isinstance(inputs, tuple) else (inputs,)
-    shapes = [str(x.shape).replace(" ", "") for x in given if isinstance(x, Draw)]
+    shapes = [str(x.shape).replace(" ", "") for x in tree.leaves(given) if isinstance(x, Draw)]
     id = " ".join([name, *map(repr, settings), *(f"{k}={v!r}" for k, v in named.items()), *shapes])
     same = sum(line.id.partition("#")[0] == id for line in LAYERS)
     cls = build or getattr(nn, name)

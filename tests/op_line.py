@@ -64,6 +64,7 @@ class Case:
     view: bool
     strict: bool
     dtype: str | None
+    equal: bool
 
     def rng(self) -> np.random.Generator:
         return np.random.default_rng(zlib.crc32(self.id.encode()))
@@ -90,6 +91,7 @@ def line(
     view: bool = False,
     strict: bool = True,
     dtype: str | None = None,
+    equal: bool = True,
     **settings: Any,
 ) -> None:
     op = both or op or getattr(F if name in F.__all__ else nb, name)
@@ -98,7 +100,7 @@ def line(
     words = [name, *shapes, *(f"{k}={v}" for k, v in settings.items())]
     same = sum(case.id.partition("#")[0] == " ".join(words) for case in TABLE)
     id = " ".join(words) + f"#{same}" * bool(same)
-    TABLE.append(Case(name, id, partial(op, **settings), partial(ref, **settings), inputs, view, strict, dtype))
+    TABLE.append(Case(name, id, partial(op, **settings), partial(ref, **settings), inputs, view, strict, dtype, equal))
 
 
 def unary(name: str, draw: Callable[..., Draw], **options: Any) -> None:

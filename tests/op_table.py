@@ -5,10 +5,9 @@
 says: `nb.hypot` (or `F.hypot`) of two such draws equals `np.hypot` of them. `ref=` gives another reference, `op=`
 another way to call it, `both=` one text for the two; further keywords are settings that go to op and reference alike.
 Draws keep off kinks and poles, because gradients are checked by differences. `view=True`: the result may share memory
-with an input. `strict=False`: beyond the array-API standard. `dtype=`: the result's, if it is not that of the inputs.
+with an input. `strict=False`: beyond the array-API standard. `equal=False`: not for inputs of equal elements. `dtype=`: the result's, if it is not that of the inputs.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -27,21 +26,18 @@ from op_line import (
     nonzero,
     normal,
     positive,
-    probability,
     spaced,
     unary,
     whole,
 )  # fmt: skip
+from op_table_activation import erf
 
 import nnbackend as nb
 from nnbackend.backend import place
-from nnbackend.ops import activation
 from nnbackend.ops import index as picking
 from nnbackend.tensor import lift
 
 __all__ = ["TABLE"]
-
-erf = np.vectorize(math.erf, otypes=[float])
 
 # -- element by element ---------------------------------------------------------------------------------------------
 
@@ -157,9 +153,9 @@ for shape, counts, axis in (((2, 3), whole(4, 6), None), ((2, 3, 5), whole(3, 3)
 for repetitions in ((2,), (3, 1, 2), (2, 1, 1, 3), (0, 1, 1)):
     line("tile", normal(2, 3, 5), repetitions, op=lambda x, r: nb.tile(x, repetitions=r))
 for widths in (((1, 2), (0, 1)), ((0, 0), (0, 3)), ((0, 0), (0, 0))):
-    line("pad", normal(2, 3), ref=lambda x, widths: np.pad(x, widths), widths=widths)
-line("pad", normal(3), ref=lambda x, widths, value: np.pad(x, widths, constant_values=value), widths=((2, 0),),
-     value=1.5)  # fmt: skip
+    line("pad", normal(2, 3), op=nb.pad, ref=lambda x, widths: np.pad(x, widths), widths=widths)
+line("pad", normal(3), op=nb.pad, ref=lambda x, widths, value: np.pad(x, widths, constant_values=value),
+     widths=((2, 0),), value=1.5)  # fmt: skip
 
 
 def listed(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -315,101 +311,17 @@ for subscripts, *shapes in (
     both = {"op": partial(nb.einsum, subscripts), "ref": partial(np.einsum, subscripts)}
     line("einsum", *(normal(*shape) for shape in shapes), **both, view=len(shapes) == 1)
 
-# -- activations ----------------------------------------------------------------------------------------------------
-
-
-def logistic(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
-
-
-def np_softmax(x: Any, dim: int = -1) -> Any:
-    return np.exp(x) / np.sum(np.exp(x), axis=dim, keepdims=True)
-
-
-def np_gelu_tanh(x: Any, approximate: str) -> Any:
-    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-unary("sigmoid", normal, ref=logistic)
-unary("relu", nonzero, ref=lambda x: np.maximum(x, 0))
-unary("leaky_relu", nonzero, ref=lambda x: np.where(x > 0, x, 0.01 * x))
-unary("leaky_relu", nonzero, ref=lambda x, negative_slope: np.where(x > 0, x, 0.3 * x), negative_slope=0.3)
-unary("elu", nonzero, ref=lambda x: np.where(x > 0, x, np.expm1(x)))
-unary("elu", nonzero, ref=lambda x, alpha: np.where(x > 0, x, 0.5 * np.expm1(x)), alpha=0.5)
-unary("softplus", normal, ref=lambda x: np.log1p(np.exp(x)))
-unary("softplus", nonzero, ref=lambda x, beta: np.log1p(np.exp(beta * x)) / beta, beta=2.0)
-line("softplus", nonzero(2, 3), ref=lambda x, threshold: np.where(x > 0, x, np.log1p(np.exp(x))), threshold=0.0)
-unary("logsigmoid", normal, ref=lambda x: -np.log1p(np.exp(-x)))
-unary("silu", normal, ref=lambda x: x * logistic(x))
-unary("gelu", normal, ref=lambda x: x / 2 * (1 + erf(x / math.sqrt(2))))
-unary("gelu", normal, ref=np_gelu_tanh, approximate="tanh")
-for shape, settings in (((2, 3, 5), {}), ((2, 3, 5), {"dim": 1}), ((2, 3, 5), {"dim": 0}), ((0, 3), {})):
-    line("softmax", normal(*shape), ref=np_softmax, **settings)
-    line("log_softmax", normal(*shape), ref=lambda x, dim=-1: np.log(np_softmax(x, dim)), **settings)
-for p in (0.4, 0.0, 1.0):
-    line("dropout", normal(2, 3, 5), mask(2, 3, 5), op=lift(activation.dropout),
-         ref=lambda x, keep, p: x * keep / (1 - p) if p < 1 else 0 * x, p=p)  # fmt: skip
-
-# -- losses ---------------------------------------------------------------------------------------------------------
-
-MEANS: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "sum": np.sum, "none": np.positive}
-
-
-def loss(name: str, ref: Callable[..., Any], *inputs: Any, reductions: Any = MEANS, **settings: Any) -> None:
-    """A loss in each of its reductions; `ref` gives it element by element."""
-    for r in reductions:
-        line(name, *inputs, ref=lambda *a, reduction, **kw: MEANS[reduction](ref(*a, **kw)), reduction=r, **settings)
-
-
-def np_huber(x: Any, t: Any, delta: float = 1.0) -> Any:
-    e = np.abs(x - t)
-    return np.where(e < delta, e * e / 2, delta * (e - delta / 2))
-
-
-def np_nll(log_p: Any, t: Any) -> Any:
-    return -np.take_along_axis(log_p, np.expand_dims(t, 1).astype(int), axis=1).squeeze(1)
-
-
-def np_cross_entropy(z: Any, t: Any) -> Any:
-    log_p = np.log(np_softmax(z, 1))
-    return np_nll(log_p, t) if t.ndim < z.ndim else -np.sum(t * log_p, axis=1)
-
-
-def np_bce(p: Any, t: Any) -> Any:
-    return -t * np.log(p) - (1 - t) * np.log(1 - p)
-
-
-loss("mse_loss", lambda x, t: (x - t) ** 2, normal(2, 3), normal(2, 3))
-loss("mse_loss", lambda x, t, allow_broadcast: (x - t) ** 2, normal(3, 1), normal(2, 3, 5), allow_broadcast=True)
-loss("mse_loss", lambda x, t: (x - t) ** 2, normal(), normal(), reductions=["mean"])
-loss("l1_loss", lambda x, t: np.abs(x - t), spaced(2, 3), between(2, 3))
-loss("l1_loss", lambda x, t, allow_broadcast: np.abs(x - t), spaced(2, 3), between(3), allow_broadcast=True)
-loss("huber_loss", np_huber, spaced(2, 3), between(2, 3))
-loss("huber_loss", np_huber, spaced(2, 3), between(2, 3), delta=0.5)
-loss("huber_loss", lambda x, t, allow_broadcast: np_huber(x, t), spaced(2, 3), between(2, 1), allow_broadcast=True)
-loss("binary_cross_entropy_with_logits", lambda z, t: np_bce(logistic(z), t), nonzero(2, 3), probability(2, 3))
-loss("binary_cross_entropy", np_bce, probability(2, 3), probability(2, 3))
-loss("cross_entropy", np_cross_entropy, normal(7, 3), whole(3, 7))
-loss("cross_entropy", np_cross_entropy, normal(7, 3), whole(3, 7, dtype="uint8"), reductions=["mean"])
-loss("cross_entropy", np_cross_entropy, normal(2, 3, 5, 4), whole(3, 2, 5, 4))
-loss("cross_entropy", np_cross_entropy, normal(7, 3), probability(7, 3))
-loss("cross_entropy", np_cross_entropy, normal(2, 3, 5), probability(2, 3, 5))
-loss("cross_entropy", np_cross_entropy, normal(0, 3), whole(3, 0), reductions=["sum", "none"])
-loss("nll_loss", np_nll, normal(7, 3), whole(3, 7))
-loss("nll_loss", np_nll, normal(2, 3, 5), whole(3, 2, 5))
-loss("mse_loss", lambda x, t: (x - t) ** 2, normal(0, 3), normal(0, 3), reductions=["sum", "none"])
-
 # -- the other rooms --------------------------------------------------------------------------------------------------
 
 for room in (
     "conv",
+    "rearrange",
     "pool",
     "resample",
     "norm",
     "embedding",
     "recurrent",
     "attention",
-    "activation",
     "distance",
     "loss",
     "loss_margin",

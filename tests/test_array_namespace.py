@@ -17,9 +17,14 @@ D1 = strict.Device("device1")
 ABSENT = {
     **dict.fromkeys(("complex64", "complex128", "conj", "imag", "real"), "gradients are of real numbers"),
     **dict.fromkeys(("unique_all", "unique_counts", "unique_inverse"), "data-dependent shapes; only values are of use"),
-    **dict.fromkeys(("linalg", "fft"), "optional extensions"),
-    "cumulative_prod": "not yet: its gradient must be right at zeros",
+    "fft": "an optional extension of complex numbers",
     **dict.fromkeys(("isin", "broadcast_shapes"), "of the standard of 2025.12"),
+}
+ABSENT_FROM_LINALG = {
+    **dict.fromkeys(("matmul", "matrix_transpose", "tensordot", "vecdot"), "in the namespace itself"),
+    **dict.fromkeys(
+        ("eigh", "eigvalsh", "matrix_rank", "pinv", "qr", "svd", "svdvals"), "gradients seldom well defined"
+    ),
 }
 
 
@@ -76,6 +81,7 @@ TABLE = {
     "argmax": [((X,), {}), ((X,), AXIS)],
     "argmin": [((X,), {}), ((X,), AXIS)],
     "cumulative_sum": [((V,), {}), ((X,), {"axis": 1, "dtype": "float32", "include_initial": True})],
+    "cumulative_prod": [((V,), {}), ((X,), {"axis": 1, "dtype": "float32", "include_initial": True})],
     "diff": [((X,), {}), ((V,), {"n": 2}), ((X,), {"axis": 0, "n": 1, "prepend": Y, "append": X}), ((V,), {"n": 0})],
     "nonzero": [((X,), {}), ((B,), {})],
     "searchsorted": [((P, U), {}), ((V, Q), {"side": "right", "sorter": A([1, 3, 2, 0], "int64")})],
@@ -103,7 +109,7 @@ TABLE = {
     "take": [((X, A([1, 1, 0], "int64")), {"axis": 1}), ((P, A([2], "int64")), {})],
     "take_along_axis": [((X, A([[1, 0], [2, 2]], "int64")), {}), ((X, A([[1, 0, 1]], "int64")), {"axis": 0})],
     "meshgrid": [((P, U), {}), ((P, U, V), {"indexing": "ij"})],
-    "tril": [((X,), {}), ((X,), {"k": 1})],
+    "tril": [((X,), {}), ((A([[1, 2], [3, 4]], "int32"),), {}), ((A([[True, True], [True, True]], "bool"),), {}), ((X,), {"k": 1})],
     "triu": [((X,), {}), ((X,), {"k": -1})],
     "astype": [((X, "float32"), {}), ((X, "int32"), {"copy": True}), ((X, "float64"), {"copy": False})],
 }  # fmt: skip
@@ -123,7 +129,7 @@ CREATION = {
     "from_dlpack": [((X,), {}), ((X,), {"copy": True})],
 }
 DTYPES = {"bool", *(f"{k}{n}" for k in ("int", "uint") for n in (8, 16, 32, 64)), "float32", "float64"}
-OTHERS = {"can_cast", "finfo", "iinfo", "isdtype", "result_type"}
+OTHERS = {"can_cast", "linalg", "finfo", "iinfo", "isdtype", "result_type"}
 CONSTANTS = {"e", "inf", "nan", "newaxis", "pi"}
 
 
@@ -138,6 +144,12 @@ def test_the_whole_standard_is_here_or_absent_for_a_reason():
     assert [name for name in ABSENT if hasattr(xp, name)] == []
     assert xp.__array_api_version__ == "2024.12"
     assert set(xp.__all__) >= covered
+
+
+def test_linalg_is_here_or_absent_for_a_reason():
+    standard = set(strict.linalg.__all__)
+    assert standard - set(nb.linalg.__all__) == ABSENT_FROM_LINALG.keys()
+    assert set(nb.linalg.__all__) - standard == {"norm"}
 
 
 @pytest.mark.parametrize("name", [*TABLE, *CREATION])

@@ -9,7 +9,7 @@ from nnbackend import functional as F
 from nnbackend import nn
 from nnbackend.cells import Buffer
 from nnbackend.errors import DTypeError, LabelError
-from nnbackend.functional import loss
+from nnbackend.functional import loss_checks as loss
 
 DEVICE1 = array_api_strict.Device("device1")
 

@@ -3,8 +3,10 @@
 import gc
 import inspect
 import operator
+import pkgutil
 import weakref
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,11 +40,12 @@ from op_run import (
 from op_table import TABLE
 
 import nnbackend as nb
+import nnbackend.ops
 from nnbackend import functional as F
 from nnbackend import tape
 from nnbackend.backend import NUMPY, backend_of, to_host
 from nnbackend.errors import ShapeError
-from nnbackend.ops import activation, elementwise, index, linear, loss, reduce, shape
+from nnbackend.ops import index, transfer
 from nnbackend.ops.core import joint
 from nnbackend.tensor import Tensor
 
@@ -223,7 +226,7 @@ def test_memory_layout_does_not_matter(case: Case) -> None:
     one_value = [np.full(x.shape, x.flat[0]) if is_float(x) and x.size else x for x in inputs]
     for xs, layout in [
         *((inputs, layout) for layout in LAYOUTS),
-        (one_value, lambda x: np.broadcast_to(x.flat[0], x.shape)),
+        *([(one_value, lambda x: np.broadcast_to(x.flat[0], x.shape))] if case.equal else []),
     ]:
         plain = wrapped(xs)
         args = [
@@ -351,7 +354,7 @@ def test_an_axis_that_is_not_there(f: Any, axis: int) -> None:
         (lambda: nb.einsum("ij->ij", nb.ones((2,))), r"einsum: expected shapes that fit"),
         (lambda: nb.einsum("ij,jk", nb.ones((2, 3))), r"einsum: expected 2 operands"),
         (lambda: nb.einsum("ij->ik", nb.ones((2, 3))), r"einsum: expected distinct letters of the inputs"),
-        (lambda: nb.einsum("...i->i", nb.ones((2, 3))), r"einsum: expected letters"),
+        (lambda: nb.einsum("i+j->i", nb.ones((2, 3))), r"einsum: expected letters"),
         (lambda: F.linear(nb.ones((5, 3)), nb.ones((2, 4))), r"expected input \(\.\.\., 4\), got \(5, 3\)"),
         (lambda: F.gelu(nb.ones((3,)), approximate="erf"), r'gelu: expected approximate="none" or "tanh"'),
     ],
@@ -376,14 +379,13 @@ def test_gradients_find_their_way_home(place: Place) -> None:
 
 # -- the table itself -----------------------------------------------------------------------------------------------
 
-OPS = [
+OPS = {
     f
-    for module in (elementwise, reduce, shape, index, linear, activation, loss)
-    for name, f in inspect.getmembers(module, inspect.isfunction)
-    if f.__module__ == module.__name__ and not name.startswith("_")
-]
-COMPOSED = {linear.einsum, linear.tensordot}  # of other ops
-INTEGER = {index.one_hot, index.argsort}  # no gradient at all
+    for room in pkgutil.iter_modules(nnbackend.ops.__path__)
+    for _, f in inspect.getmembers(import_module(f"nnbackend.ops.{room.name}"), inspect.isfunction)
+    if not f.__name__.startswith("_") and f.__annotations__.get("return") == "Op"
+}
+ELSEWHERE = {index.one_hot, index.argsort, transfer.to_device}  # no gradient at all; test_tensor.py
 
 
 def test_every_op_has_a_line_that_runs_it() -> None:
@@ -391,6 +393,5 @@ def test_every_op_has_a_line_that_runs_it() -> None:
     for case in TABLE:
         y = case.op(*wrapped(case.draw(), PLACES[1]))  # float32, so that casts to float64 are casts
         run |= {t.node[1] for t in made(y)}
-    assert set(OPS) - COMPOSED - INTEGER <= run
-    assert {f.__name__ for f in OPS} == {case.name for case in TABLE}
+    assert {f"{f.__module__}.{f.__name__}" for f in OPS - ELSEWHERE - run} == set()
     assert len({case.id for case in TABLE}) == len(TABLE)

@@ -5,20 +5,37 @@ import os
 import statistics
 import sys
 
-from . import elementwise, memory, training
+from . import attention, convolution, elementwise, memory, recurrent, training
 from .measure import chosen, markdown, ready, rounds_of, seconds, table
 
 # Name, then what it is, how far results may differ (relative to the largest), and the contenders, the base first.
-# A two-convolution net and a transformer layer join here once the library has their layers.
 WORKLOADS = {
     "xor": ("XOR 2-4-1, sigmoid, float64, batch 4: forward, MSE, backward, SGD", 1e-12, training.XOR),
     "iris": ("Iris 4-5-10-3, sigmoid, float64, flower by flower: forward, MSE, backward, SGD", 1e-12, training.IRIS),
     "mlp": ("MLP 784-512-256-10, ReLU, float32, batch 128: forward, cross-entropy, backward, Adam", 1e-4, training.MLP),
     "gelu": ("GELU (tanh), float32, 2048x1024: forward, backward", 1e-5, elementwise.GELU),
     "norm": ("Layer norm, float32, 2048x1024: forward, backward for x, weight, bias", 1e-5, elementwise.NORM),
+    "conv1": ("Convolution 3x3, 1 to 32 channels, 64 of 28x28, float32: forward, backward", 1e-4, convolution.SMALL),
+    "conv32": ("Convolution 3x3, 32 to 64 channels, 64 of 14x14, float32: forward, backward", 1e-4, convolution.MIDDLE),
+    "conv64": ("Convolution 3x3, 64 to 64 channels, 64 of 32x32, float32: forward, backward", 1e-4, convolution.LARGE),
+    "convnet": ("Two convolutions and a linear layer, 64 of 28x28, cross-entropy, Adam", 1e-4, convolution.NET),
+    "lstm": ("LSTM 128 to 256, 64 steps, batch 32, float32: forward, backward", 1e-4, recurrent.LSTM),
+    "lstm-small": ("LSTM 32 to 64, 32 steps, batch 16, float32: forward, backward", 1e-4, recurrent.LSTM_SMALL),
+    "gru": ("GRU 128 to 256, 64 steps, batch 32, float32: forward, backward", 1e-4, recurrent.GRU),
+    "gru-small": ("GRU 32 to 64, 32 steps, batch 16, float32: forward, backward", 1e-4, recurrent.GRU_SMALL),
     "adam": ("Adam's step, float32, 10 million parameters", 1e-5, elementwise.ADAM),
+    "transformer": (
+        "Transformer layer, 16x128 tokens, width 256, 4 heads, GELU, float32: forward, backward",
+        1e-4,
+        attention.TRANSFORMER,
+    ),
+    "attention": (
+        "Attention, 2,048 tokens, 8 heads of 64, float32: forward, backward",
+        1e-4,
+        attention.ATTENTION,
+    ),
 }
-IN_MEMORY = ("mlp", "gelu", "norm")
+IN_MEMORY = ("mlp", "gelu", "norm", "attention")
 
 
 def recording(contenders, tries):

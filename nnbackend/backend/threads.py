@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from queue import SimpleQueue
@@ -16,6 +17,8 @@ import numpy as np
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _SYMBOLS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
 _asked: list[int] = []  # by `set_num_threads`, where the BLAS cannot be told
+_alone: list[int] = []  # while the BLAS is told to use one thread: the number that counts, for each who wanted that
+_lock = threading.Lock()
 
 
 @cache
@@ -34,6 +37,8 @@ def _blas(verb: str) -> Callable[..., int] | None:
 
 def num_threads() -> int:
     """How many threads a replay and a matrix product use."""
+    if _alone:
+        return _alone[0]
     get = _blas("get")
     if get is not None:
         return max(1, get())
@@ -48,9 +53,33 @@ def set_num_threads(n: int) -> None:
     if n < 1:
         raise ValueError(f"set_num_threads: expected a number >= 1, got {n}.")
     put = _blas("set")
-    if put is not None:
-        put(n)
+    with _lock:
+        if _alone:
+            _alone[:] = [n] * len(_alone)
+        elif put is not None:
+            put(n)
     _asked.append(n)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Inside, a matrix product is computed by the thread that asks for it alone: for work that is in threads of ours.
+
+    OpenBLAS has one number for the whole process: the first to come in changes it, the last to leave puts it back.
+    """
+    put = _blas("set") or (lambda n: n)
+    with _lock:
+        n = num_threads()
+        if not _alone:
+            put(1)
+        _alone.append(n)
+    try:
+        yield
+    finally:
+        with _lock:
+            n = _alone.pop()
+            if not _alone:
+                put(n)
 
 
 class Pool:
@@ -93,5 +122,17 @@ class Pool:
 
 
 pool = Pool()
+
+
+def spread(job: Callable[..., None], items: Sequence[Any]) -> None:
+    """Call `job` with a part of the items in each thread; meanwhile matrix products keep to the thread they are in."""
+    n = min(num_threads(), len(items))
+    if n < 2:
+        job(items)
+        return
+    with one_blas_thread():
+        pool.run(job, [(items[i::n],) for i in range(n)])
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: pool.__init__())  # type: ignore[misc]

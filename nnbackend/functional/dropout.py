@@ -1,31 +1,84 @@
-"""Random zeros, drawn at addresses: the same ones on every device."""
+"""Random zeros, drawn at addresses: the same ones on every device.
+
+All take the address of their random numbers as keywords: `key`, fresh by default, `site=0` and `step=0`. `inplace` has
+no effect.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ..backend import FLOATING, backend_of
-from ..errors import DTypeError
+from ..backend import FLOATING, Array, backend_of
+from ..errors import DTypeError, ShapeError
 from ..ops import activation
 from ..random import fresh_key, uniform_like
 from ..tensor import Tensor, lift
 
-_dropout = lift(activation.dropout)
+_dropout, _alpha_dropout = lift(activation.dropout), lift(activation.alpha_dropout)
 
 
-def dropout(
-    x: Any, p: float = 0.5, training: bool = True, *, key: int | None = None, site: int = 0, step: Any = 0
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, **address: Any) -> Any:
+    """0 with probability p, the rest scaled by 1 / (1 - p)."""
+    return _dropped("dropout", _dropout, input, p, training, len(input.shape), address)
+
+
+def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, **address: Any) -> Any:
+    """`dropout` of whole channels: (n, c, l) or (c, l)."""
+    return _dropped("dropout1d", _dropout, input, p, training, _leading("dropout1d", input, {3: 2, 2: 1}), address)
+
+
+def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, **address: Any) -> Any:
+    """`dropout` of whole channels: (n, c, h, w), and (n, c, l) as in PyTorch."""
+    return _dropped("dropout2d", _dropout, input, p, training, _leading("dropout2d", input, {4: 2, 3: 2}), address)
+
+
+def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False, **address: Any) -> Any:
+    """`dropout` of whole channels: (n, c, d, h, w) or (c, d, h, w)."""
+    return _dropped("dropout3d", _dropout, input, p, training, _leading("dropout3d", input, {5: 2, 4: 1}), address)
+
+
+def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False, **address: Any) -> Any:
+    """The lowest value of SELU with probability p, then scaled and shifted: mean 0 and variance 1 stay."""
+    return _dropped("alpha_dropout", _alpha_dropout, input, p, training, len(input.shape), address)
+
+
+def feature_alpha_dropout(
+    input: Any, p: float = 0.5, training: bool = False, inplace: bool = False, **address: Any
 ) -> Any:
-    """0 with probability p, the rest scaled by 1 / (1 - p). (key, site, step) is the address of the random numbers."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout: expected a probability from 0 to 1, got {p}.")
-    if not training or not p:
-        return x
-    data = x.data if isinstance(x, Tensor) else x
+    """`alpha_dropout` of whole channels: (n, c, ...)."""
+    if len(input.shape) < 2:
+        raise ShapeError(f"feature_alpha_dropout: expected input (n, c, ...), got {tuple(input.shape)}.")
+    return _dropped("feature_alpha_dropout", _alpha_dropout, input, p, training, 2, address)
+
+
+def uniform(name: str, like: Any, key: int | None = None, site: int = 0, step: Any = 0) -> Array:
+    """Random numbers in [0, 1) at an address, as a plain array of the shape, dtype and device of `like`."""
+    data = like.data if isinstance(like, Tensor) else like
     if backend_of(data).canonical(data.dtype) not in FLOATING:
-        raise DTypeError(f"dropout: expected a floating dtype, got {x.dtype}. Cast with .astype('float32').")
-    keep = uniform_like(data, fresh_key() if key is None else key, site, step) >= p
-    return _dropout(x, keep, p=p)
+        raise DTypeError(f"{name}: expected a floating dtype, got {like.dtype}. Cast with .astype('float32').")
+    return uniform_like(data, fresh_key() if key is None else key, site, step)
 
 
-__all__ = ["dropout"]
+def _leading(name: str, input: Any, allowed: dict[int, int]) -> int:
+    """How many axes there are up to the channels, by the number of axes."""
+    shape = tuple(input.shape)
+    if len(shape) not in allowed:
+        raise ShapeError(f"{name}: expected input of {' or '.join(map(str, sorted(allowed)))} axes, got {shape}.")
+    return allowed[len(shape)]
+
+
+def _dropped(
+    name: str, op: Callable[..., Any], input: Any, p: float, training: bool, leading: int, address: dict[str, Any]
+) -> Any:
+    """One draw for each element of the leading axes."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {p}.")
+    if not training or not p:
+        return input
+    rest = len(input.shape) - leading
+    like = input[(slice(None),) * leading + (slice(0, 1),) * rest] if rest else input
+    return op(input, uniform(name, like, **address) >= p, p=p)
+
+
+__all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]

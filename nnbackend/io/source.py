@@ -16,7 +16,7 @@ from ..errors import GraphError
 from ..grad_mode import no_grad
 from ..nn import Module
 from ..program.expressions import HELPER_NAMES, dtype_text, literal
-from ..program.graph import Node
+from ..program.graph import Node, function
 from ..program.names import TAKEN
 from ..program.record import Fixed, Recording
 from ..program.text import Listing
@@ -24,7 +24,7 @@ from ..recorder import recorder
 from ..tensor import Tensor
 from ..training_mode import evaluating
 from .atomic import replace_file
-from .helpers import HELPERS, helper
+from .helpers import HELPERS, helper, with_needs
 
 PathLike = str | os.PathLike[str]
 
@@ -157,7 +157,7 @@ def _script(recording: Recording, inline: int | None) -> tuple[str, dict[str, An
     arrays = {name: to_host(_contents(n)) for name, n in listing.leaves.items() if n.op in ("state", "const")}
     filled = {name: array for name, array in arrays.items() if not _all_zero(array)}
     saved = filled if inline is not None and sum(array.size for array in filled.values()) > inline else {}
-    used = dict.fromkeys(n.op for n in listing.program.nodes if n.op in HELPERS)
+    used = dict.fromkeys(name for n in listing.program.nodes if n.op in HELPERS for name in with_needs(n.op))
     helpers = [f"\n\n{helper(op).strip()}\n" for op in used]
     lines = [f'"""What `{program.name}` does, in plain NumPy (2.1 or later). Written by nnbackend."""', ""]
     lines += ["import math"] * any("math." in text for text in helpers)
@@ -183,7 +183,7 @@ def _check(listing: Listing) -> None:
     """GraphError if NumPy alone cannot do it."""
     own = {*HELPERS, "gather", "total", "getitem", "set", "part", "copy", "number", "input", "state", "scalar", "const"}
     for n in listing.program.nodes:
-        if n.op not in own and (n.op in PRIMITIVES or not (n.host or hasattr(np, n.op))):
+        if n.op not in own and (n.op in PRIMITIVES or not (n.host or function(np, n.op))):
             raise GraphError(f"to_source: expected functions of NumPy, got {n.op}. Leave it out of the step.")
 
 

@@ -9,7 +9,7 @@ from . import conv as _conv
 from . import distance as _distance
 from . import dropout as _dropout
 from . import embedding as _embedding
-from . import init
+from . import init, utils
 from . import linear as _linear
 from . import loss as _loss
 from . import loss_margin as _loss_margin
@@ -52,6 +52,7 @@ __all__ = [
     "Scalar",
     "evaluating",
     "init",
+    "utils",
     *_activation.__all__,
     *_attention.__all__,
     *_container.__all__,

@@ -3,61 +3,127 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
 
-from ..backend import DeviceLike
+from ..backend import DeviceLike, is_array
+from ..cells import Parameter
 from .activation import activation as make_activation
 from .dropout import Dropout
 from .linear import Linear
 from .module import Module
 
+Items = TypeVar("Items", bound="_List")
 
-class ModuleList(Module):
-    """A list of modules, named by their place. It has no forward of its own."""
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        for module in modules:
-            self.append(module)
+class _Holder(Module):
+    """Values of one kind, which are its attributes."""
 
-    def append(self, module: Module) -> ModuleList:
-        """Add one at the end; returns the list."""
-        self._place(str(len(self)), module)
-        return self
+    _kind: type
 
-    def _place(self, name: str, module: Module) -> None:
-        if not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}.")
-        setattr(self, name, module)
+    def _items(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, self._kind)}
 
     def __len__(self) -> int:
-        return len(self._children())
+        return len(self._items())
 
-    def __iter__(self) -> Iterator[Module]:
-        return self.children()
 
-    @overload
-    def __getitem__(self, i: int) -> Module: ...
-    @overload
-    def __getitem__(self, i: slice) -> ModuleList: ...
-    def __getitem__(self, i: int | slice) -> Module:
-        """One module, or some of them as a list of the same kind; they keep their paths."""
-        items = list(self._children().values())
+class _List(_Holder):
+    """Values in order, named by their place."""
+
+    _what: str
+
+    def _take(self, value: Any) -> Any:
+        """The value as it is held. TypeError if it cannot be."""
+        if not isinstance(value, self._kind):
+            raise TypeError(f"{type(self).__name__}: expected {self._what}, got {type(value).__name__}.")
+        return value
+
+    def _refill(self, values: Iterable[Any]) -> None:
+        """Hold these instead, each at its place."""
+        ready = [self._take(value) for value in values]
+        for name in self._items():
+            delattr(self, name)
+        for i, value in enumerate(ready):
+            setattr(self, str(i), value)
+
+    def _name(self, i: int) -> str:
+        return list(self._items())[i]
+
+    def append(self: Items, value: Any) -> Items:
+        """Add one at the end; returns the list."""
+        setattr(self, str(len(self)), self._take(value))
+        return self
+
+    def extend(self: Items, values: Iterable[Any]) -> Items:
+        """Add some at the end; returns the list."""
+        for value in [self._take(value) for value in values]:
+            self.append(value)
+        return self
+
+    def __iadd__(self: Items, values: Iterable[Any]) -> Items:
+        return self.extend(values)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items().values())
+
+    def __getitem__(self, i: int | slice) -> Any:
+        """One, or some of them as a list of the same kind; they keep their paths."""
+        items = list(self._items().values())
         if not isinstance(i, slice):
             return items[i]
-        part = Sequential() if isinstance(self, Sequential) else ModuleList()
-        part.__dict__.update((str(n), module) for n, module in enumerate(items[i]))
+        part = self._empty()
+        part.__dict__.update((str(n), value) for n, value in enumerate(items[i]))
         return part
 
-    def __setitem__(self, i: int, module: Module) -> None:
-        self._place(list(self._children())[i], module)
+    def __setitem__(self, i: int, value: Any) -> None:
+        setattr(self, self._name(i), self._take(value))
+
+    def _empty(self) -> _List:
+        return type(self)()
+
+
+class ModuleList(_List):
+    """A list of modules, named by their place. It has no forward of its own."""
+
+    _kind, _what = Module, "modules"
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        self.extend(modules)
+
+    def insert(self: Items, i: int, module: Module) -> Items:
+        """Add one before place `i`; those behind it move up. Returns the list."""
+        modules = list(self)
+        modules.insert(i, module)
+        self._refill(modules)
+        return self
+
+    def pop(self, i: int = -1) -> Module:
+        """Take one out; those behind it move down."""
+        modules = list(self)
+        module: Module = modules.pop(i)
+        self._refill(modules)
+        return module
+
+    def __delitem__(self, i: int | slice) -> None:
+        modules = list(self)
+        del modules[i]
+        self._refill(modules)
+
+    def _empty(self) -> ModuleList:
+        return ModuleList()
 
 
 class Sequential(ModuleList):
-    """Modules one after the other: `Sequential(Linear(2, 4), Sigmoid())`."""
+    """Modules one after the other: `Sequential(Linear(2, 4), Sigmoid())`, or by name: `Sequential({"fc": ...})`."""
 
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        first = modules[0] if len(modules) == 1 else None
+        if isinstance(first, Mapping) and not isinstance(first, Module):
+            for name, module in first.items():
+                self.add_module(name, module)
+        else:
+            self.extend(modules)
 
     def forward(self, x: Any) -> Any:
         """The output of each is the input of the next."""
@@ -65,6 +131,82 @@ class Sequential(ModuleList):
             if isinstance(module, Module):
                 x = module(x)
         return x
+
+    def _empty(self) -> Sequential:
+        return Sequential()
+
+
+class ParameterList(_List):
+    """A list of parameters, named by their place. Tensors and arrays become parameters."""
+
+    _kind, _what = Parameter, "parameters, tensors or arrays"
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        self.extend(values)
+
+    def _take(self, value: Any) -> Any:
+        return _parameter(self, value)
+
+
+class _Dict(_Holder, MutableMapping[str, Any]):
+    """Values by name, in the order in which they came."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items()[name]
+
+    def __delitem__(self, name: str) -> None:
+        self[name]  # KeyError if it is not there
+        delattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items()
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
+class ModuleDict(_Dict):
+    """Modules by name. It has no forward of its own."""
+
+    _kind = Module
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+        self.update(modules)
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self.add_module(name, module)
+
+
+class ParameterDict(_Dict):
+    """Parameters by name. Tensors and arrays become parameters."""
+
+    _kind = Parameter
+
+    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self.update(parameters)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.register_parameter(name, _parameter(self, value))
+
+
+class Residual(Module):
+    """x + module(x) (He et al. 2015)."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def forward(self, x: Any) -> Any:
+        """A shape that the module keeps."""
+        return x + self.module(x)
+
+
+def _parameter(owner: Module, value: Any) -> Parameter:
+    if not isinstance(value, Parameter) and not is_array(value):
+        name = type(owner).__name__
+        raise TypeError(f"{name}: expected parameters, tensors or arrays, got {type(value).__name__}.")
+    return value if isinstance(value, Parameter) else Parameter(value)
 
 
 class MLP(Sequential):
@@ -96,4 +238,4 @@ class MLP(Sequential):
                 self.append(Dropout(dropout))
 
 
-__all__ = ["MLP", "ModuleList", "Sequential"]
+__all__ = ["MLP", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Residual", "Sequential"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ..backend import FLOATING, DeviceLike, dtype_name, is_array
@@ -104,7 +104,29 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """State that is not trained, such as running means; in the state dict if `persistent`."""
-        setattr(self, name, Buffer(copied(tensor), persistent=persistent))
+        self._set(name, None if tensor is None else Buffer(copied(tensor), persistent=persistent), Buffer)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """The same as setting the attribute, for names that are made up in a program. KeyError for a bad name."""
+        self._set(name, param, Parameter)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """The same as setting the attribute, for names that are made up in a program. KeyError for a bad name."""
+        self._set(name, module, Module)
+
+    register_module = add_module
+
+    def _set(self, name: str, value: Any, kind: type) -> None:
+        what = type(self).__name__
+        if not isinstance(name, str) or not (value is None or isinstance(value, kind)):
+            got = f"{type(name).__name__} and {type(value).__name__}"
+            raise TypeError(f"{what}: expected a name and modules, parameters or tensors of its kind, got {got}.")
+        taken = getattr(self, name, None)
+        if not name or "." in name or not (taken is None or isinstance(taken, kind)):
+            raise KeyError(f"{what}: expected a name without a dot that is not taken, got {name!r}.")
+        if isinstance(taken, Module | Cell):
+            delattr(self, name)
+        setattr(self, name, value)
 
     # -- walking
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -127,28 +149,60 @@ class Module:
         """The modules directly below."""
         return iter(self._children().values())
 
-    def _named_cells(self, kind: type[Cell], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly below with their names."""
+        return iter(self._children().items())
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path from here; this one at "". AttributeError if there is none."""
+        return self._at(target, Module) if target else self
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted path from here. AttributeError if there is none."""
+        return self._at(target, Parameter)  # type: ignore[no-any-return]
+
+    def get_buffer(self, target: str) -> Buffer:
+        """The buffer at a dotted path from here. AttributeError if there is none."""
+        return self._at(target, Buffer)  # type: ignore[no-any-return]
+
+    def _at(self, target: str, kind: type) -> Any:
+        *path, last = target.split(".")
+        found: Any = self
+        for name, wanted in (*((name, Module) for name in path), (last, kind)):
+            found = found.__dict__.get(name)
+            if not isinstance(found, wanted):
+                raise AttributeError(f"{type(self).__name__}: expected a {kind.__name__} at {target!r}, got none.")
+        return found
+
+    def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` on every module from the innermost up to this one."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def _named_cells(self, kind: type[Cell], prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Any]]:
         for attribute, value in self.__dict__.items():
             if isinstance(value, kind):
                 yield f"{prefix}{attribute}", value
-        for attribute, child in self._children().items():
+        for attribute, child in self._children().items() if recurse else ():
             yield from child._named_cells(kind, f"{prefix}{attribute}.")
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Parameters with their paths; a tied one once, by its first."""
-        return _first(self._named_cells(Parameter))
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Parameters with their paths, a tied one once, by its first; of this module alone unless `recurse`."""
+        return _first(self._named_cells(Parameter, f"{prefix}." if prefix else "", recurse))
 
-    def parameters(self) -> Iterator[Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """All parameters, a tied one once."""
-        return (p for _, p in self.named_parameters())
+        return (p for _, p in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """Buffers with their paths."""
-        return _first(self._named_cells(Buffer))
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        """Buffers with their paths; of this module alone unless `recurse`."""
+        return _first(self._named_cells(Buffer, f"{prefix}." if prefix else "", recurse))
 
-    def buffers(self) -> Iterator[Buffer]:
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
         """All buffers."""
-        return (b for _, b in self.named_buffers())
+        return (b for _, b in self.named_buffers(recurse=recurse))
 
     # -- modes
     @property
@@ -199,9 +253,11 @@ class Module:
             if not only_fresh or p.fresh:
                 p.draw(generator(key, site_of(name)))
         for module in self.modules():
-            if isinstance(module, RandomModule):
-                module.key, module.calls.value = key, 0
+            module.start_over(key, only_fresh)
         return self
+
+    def start_over(self, key: int, only_fresh: bool = False) -> None:
+        """For `init`: begin again with what the layer keeps beside its parameters, such as running statistics."""
 
     def to(self: Self, *targets: Any, device: DeviceLike = None, dtype: Any = None) -> Self:
         """Move in place: `net.to("cuda")`, `net.to("float64")`, `net.to(device="cpu", dtype="float32")`."""
@@ -216,6 +272,26 @@ class Module:
         for _, cell in _first(self._named_cells(Cell)):
             cell.move(place, dtype)
         return self
+
+    def float(self: Self) -> Self:
+        """Parameters and buffers in float32."""
+        return self.to(dtype="float32")
+
+    def double(self: Self) -> Self:
+        """Parameters and buffers in float64."""
+        return self.to(dtype="float64")
+
+    def half(self: Self) -> Self:
+        """Parameters and buffers in float16."""
+        return self.to(dtype="float16")
+
+    def cpu(self: Self) -> Self:
+        """Move to the CPU."""
+        return self.to(device="cpu")
+
+    def cuda(self: Self) -> Self:
+        """Move to the GPU."""
+        return self.to(device="cuda")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of parameters and persistent buffers by path, as in PyTorch; a tied one under each of its paths."""
@@ -265,6 +341,8 @@ class Module:
             value = self.__dict__.get(name, argument.default)
             if isinstance(argument.default, bool) and not isinstance(value, bool):
                 value = value is not None  # `bias=True` becomes a parameter or None
+            if isinstance(value, Tensor):
+                value = tuple(value.shape)
             if value is argument.empty or value == argument.default:
                 continue
             words.append(repr(value) if argument.default is argument.empty else f"{name}={value!r}")
@@ -286,6 +364,10 @@ class RandomModule(Module):
 
     def __init__(self) -> None:
         self.key, self.calls = fresh_key(), Scalar(0, "calls")
+
+    def start_over(self, key: int, only_fresh: bool = False) -> None:
+        """Draw from this key, from the first call on."""
+        self.key, self.calls.value = key, 0
 
     def next_address(self) -> dict[str, Any]:
         """The address of the next draw; counts it."""

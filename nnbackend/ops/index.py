@@ -74,20 +74,74 @@ def take(x: Array, indices: Array, axis: int = 0) -> Op:
 
 def take_along_axis(x: Array, indices: Array, axis: int = -1) -> Op:
     """Element `indices[..., j, ...]` of each line along `axis`."""
-    xp, ip = namespace(x), namespace(indices)
     axis = axis_of(axis, len(x.shape))
-    n = x.shape[axis]
 
     def dx(dy: Array) -> Array:
-        lines = xp.moveaxis(dy, axis, -1)
-        count, k = math.prod(lines.shape[:-1]), lines.shape[-1]
-        starts = ip.arange(count, device=indices.device) * n
-        moved = ip.astype(ip.broadcast_to(ip.moveaxis(indices, axis, -1), lines.shape), starts.dtype)
-        flat = ip.reshape(starts, (count, 1)) + ip.reshape(ip.where(moved < 0, moved + n, moved), (count, k))
-        total = _scatter_add(xp.reshape(lines, (count * k,)), ip.reshape(flat, (count * k,)), count * n)
-        return unbroadcast(xp.moveaxis(xp.reshape(total, (*lines.shape[:-1], n)), -1, axis), x.shape)
+        shape = (*dy.shape[:axis], x.shape[axis], *dy.shape[axis + 1 :])
+        return unbroadcast(_added(dy, indices, shape, axis), x.shape)
 
-    return xp.take_along_axis(x, indices, axis=axis), (dx, None)
+    return namespace(x).take_along_axis(x, indices, axis=axis), (dx, None)
+
+
+def add_along_axis(x: Array, indices: Array, values: Array, axis: int = -1) -> Op:
+    """`x` with `values` added where `take_along_axis` would take, repeats counted each time."""
+    axis = axis_of(axis, len(x.shape))
+    given = namespace(x).broadcast_to(values, indices.shape)
+    return x + _added(given, indices, x.shape, axis), (
+        lambda dy: dy,
+        None,
+        lambda dy: unbroadcast(namespace(dy).take_along_axis(dy, indices, axis=axis), values.shape),
+    )
+
+
+def put_along_axis(x: Array, indices: Array, values: Array, axis: int = -1) -> Op:
+    """`x` with `values` where `take_along_axis` would take; of several for one place, one stays."""
+    xp, axis = namespace(x), axis_of(axis, len(x.shape))
+    lines = xp.reshape(xp.moveaxis(xp.asarray(x, copy=True), axis, -1), (-1,))
+    given = xp.moveaxis(xp.broadcast_to(values, indices.shape), axis, -1)
+    lines[_places(indices, x.shape, axis)] = xp.reshape(given, (-1,))
+
+    def dx(dy: Array) -> Array:
+        ones = xp.ones(indices.shape, dtype=x.dtype, device=x.device)
+        return namespace(dy).where(_added(ones, indices, x.shape, axis) > 0.0, 0.0, dy)
+
+    return _from_lines(lines, x.shape, axis), (
+        dx,
+        None,
+        lambda dy: unbroadcast(namespace(dy).take_along_axis(dy, indices, axis=axis), values.shape),
+    )
+
+
+def _places(indices: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """`indices` along `axis` of an array of this shape as indices into all its elements, in lines along `axis`."""
+    ip, n, k = namespace(indices), shape[axis], indices.shape[axis]
+    rest = (*shape[:axis], *shape[axis + 1 :])
+    starts = ip.reshape(ip.arange(math.prod(rest), device=indices.device), (*rest, 1)) * n
+    moved = ip.astype(ip.broadcast_to(ip.moveaxis(indices, axis, -1), (*rest, k)), starts.dtype)
+    return ip.reshape(starts + ip.where(moved < 0, moved + n, moved), (-1,))
+
+
+def _added(values: Array, indices: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """Zeros of `shape` with `values` added at `indices` along `axis`."""
+    xp = namespace(values)
+    lines = xp.reshape(xp.moveaxis(values, axis, -1), (-1,))
+    return _from_lines(_scatter_add(lines, _places(indices, shape, axis), math.prod(shape)), shape, axis)
+
+
+def _from_lines(lines: Array, shape: tuple[int, ...], axis: int) -> Array:
+    xp = namespace(lines)
+    return xp.moveaxis(xp.reshape(lines, (*shape[:axis], *shape[axis + 1 :], shape[axis])), -1, axis)
+
+
+def topk(x: Array, k: int, axis: int = -1, largest: bool = True) -> Op:
+    """The `k` largest (or smallest) elements along `axis`, in order, and where they stand; of equal ones the first."""
+    axis = axis_of(axis, len(x.shape))
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"topk: expected k from 0 to {x.shape[axis]}, got {k} along axis {axis} of shape {x.shape}")
+    order, _ = argsort(constant(x), axis, largest)
+    places = order[(slice(None),) * axis + (slice(0, k), ...)]
+    values, (dx, _) = take_along_axis(x, places, axis)
+    return (values, places), (lambda dy: dx(dy[0]),)
 
 
 def where(condition: Array, a: Array, b: Array) -> Op:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 
 from ..backend import Array, namespace, total
@@ -36,20 +37,20 @@ def matmul(a: Array, b: Array) -> Op:
 
 def linear(x: Array, w: Array, b: Array | None = None) -> Op:
     """Affine map (..., i), (o, i), (o,) -> (..., o): `x @ w.T + b`."""
+
+    def rows(z: Array) -> Array:
+        return namespace(z).reshape(z, (math.prod(z.shape[:-1]), z.shape[-1])) if len(z.shape) != 2 else z
+
     try:
-        y = x @ w.T
+        y = rows(x) @ w.T  # a stack of matrices as one: one large product
     except ValueError as error:
         raise ShapeError(f"expected input (..., {w.shape[-1]}), got {x.shape}") from error
     if b is not None:
         y += b
     if len(x.shape) == 2:
         return y, (lambda dy: dy @ w, lambda dy: dy.T @ x, lambda dy: total(dy, 0))
-
-    def rows(z: Array) -> Array:
-        return namespace(z).reshape(z, (math.prod(z.shape[:-1]), z.shape[-1]))
-
-    return y, (
-        lambda dy: dy @ w,
+    return namespace(x).reshape(y, (*x.shape[:-1], w.shape[0])), (
+        lambda dy: namespace(dy).reshape(rows(dy) @ w, x.shape),
         lambda dy: rows(dy).T @ rows(x),
         lambda dy: total(rows(dy), 0),
     )
@@ -88,8 +89,10 @@ def tensordot(a: Array, b: Array, axes: int | tuple[Sequence[int], Sequence[int]
 def einsum(subscripts: str, *operands: Array) -> Array:
     """Einstein summation, `"bij,bjk->bik"`: letters that do not appear in the result are summed over.
 
-    Repeated letters in one operand take its diagonal; `...` is not supported (ValueError).
+    Repeated letters in one operand take its diagonal; `...` stands for leading axes that broadcast.
     """
+    if "..." in subscripts:
+        subscripts, operands = _spelled_out(subscripts.replace(" ", ""), operands)
     inputs, output = _subscripts(subscripts, operands)
     terms = [_diagonal(x, letters) for x, letters in zip(operands, inputs, strict=True)]
     x, letters = terms[0]
@@ -100,6 +103,30 @@ def einsum(subscripts: str, *operands: Array) -> Array:
     gone = tuple(i for i, c in enumerate(letters) if c not in output)
     x, letters = (xp.sum(x, axis=gone), "".join(c for c in letters if c in output)) if gone else (x, letters)
     return xp.permute_dims(x, tuple(letters.index(c) for c in output)) if letters != output else x
+
+
+def _spelled_out(subscripts: str, operands: Sequence[Array]) -> tuple[str, list[Array]]:
+    """Letters in place of `...`; an operand whose axis of length 1 broadcasts goes without it."""
+    left, arrow, output = subscripts.partition("->")
+    terms = left.split(",")
+    extra = [len(x.shape) - len(t.replace("...", "")) for t, x in zip(terms, operands, strict=False)]
+    free = [c for c in string.ascii_letters if c not in subscripts]
+    letters = "".join(free[: max(n for n, t in zip(extra, terms, strict=False) if "..." in t)])
+    if not arrow:
+        named = left.replace("...", "").replace(",", "")
+        output = "..." + "".join(sorted(c for c in set(named) if named.count(c) == 1))
+    spelled = [t.replace("...", letters[len(letters) - n :]) for t, n in zip(terms, extra, strict=False)]
+    longest: dict[str, int] = {}
+    for t, x in zip(spelled, operands, strict=False):
+        for c, n in zip(t, x.shape, strict=False):
+            longest[c] = max(n, longest.get(c, 1))
+    slim = []
+    for i, x in enumerate(operands):
+        keep = [not (c in letters and n == 1 < longest[c]) for c, n in zip(spelled[i], x.shape, strict=False)]
+        shape = tuple(n for n, k in zip(x.shape, keep, strict=False) if k)
+        slim.append(x if all(keep) else namespace(x).reshape(x, shape))
+        spelled[i] = "".join(c for c, k in zip(spelled[i], keep, strict=False) if k)
+    return ",".join(spelled) + "->" + output.replace("...", letters), slim
 
 
 def _subscripts(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-import math
-
 from ..backend import Array, logistic, namespace, one_hot, total
-from .core import Op, constant, unbroadcast
+from .core import Op, constant, shape_of, size, unbroadcast
 
 
 def _reduce(each: Array, reduction: str) -> tuple[Array, float]:
     """The value, and what the gradient of each element is multiplied by."""
     if reduction == "mean":
-        c = 1.0 / math.prod(each.shape)
+        c = 1.0 / size(each)
         return total(each, None) * c, c
     return (total(each, None), 1.0) if reduction == "sum" else (each, 1.0)
+
+
+def weighted_loss(each: Array, weight: Array | None, counts: Array | None, reduction: str = "mean") -> Op:
+    """Losses of elements as one, each times its `weight`: 0 leaves out what is infinite or NaN, too.
+
+    An element of weight 1 counts as `counts` says in the mean, and the mean over nothing is 0.
+    """
+    xp, share = namespace(each), weight if counts is None else counts if weight is None else weight * counts
+    if weight is not None:
+        left_out = xp.logical_and(weight == 0.0, xp.logical_not(xp.isfinite(each)))
+        each = xp.where(left_out, 0.0, each)
+    y, c = _reduce(each if weight is None else each * weight, "sum" if reduction == "mean" else reduction)
+    if reduction == "mean":
+        number = size(each) if share is None else total(share, None) * (size(each) / size(share))
+        c = 1.0 / (number if share is None else xp.where(number == 0.0, 1.0, number))
+        y = y * c
+
+    def deach(dy: Array) -> Array:
+        g = dy * c if weight is None else weight * (dy * c)
+        return g if g.shape == each.shape else namespace(g).broadcast_to(g, each.shape)
+
+    def dweight(dy: Array) -> Array:
+        more = each if reduction != "mean" else each - (y if counts is None else y * counts)
+        return unbroadcast(more * (dy * c), shape_of(weight))
+
+    def dcounts(dy: Array) -> Array:
+        g = (-y if weight is None else -y * weight) * (dy * c)
+        return unbroadcast(namespace(g).broadcast_to(g, each.shape), shape_of(counts))
+
+    return y, (deach, None if weight is None else dweight, None if counts is None else dcounts)
 
 
 def mse_loss(x: Array, target: Array, reduction: str = "mean") -> Op:
@@ -77,7 +105,10 @@ def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
     s = xp.sum(e, axis=1, keepdims=True)
     log_p = z - xp.log(s)
     by_index = len(target.shape) < len(z.shape)
-    per = _picked(log_p, target) if by_index else -xp.sum(target * log_p, axis=1)
+    if by_index:
+        per = _picked(log_p, target)
+    else:  # a class of probability 0 may have the logit -inf
+        per = -xp.sum(target * xp.where(target != 0.0, log_p, 0.0), axis=1)
     y, c = _reduce(per, reduction)
 
     def each(dy: Array) -> Array:
@@ -98,6 +129,22 @@ def nll_loss(log_p: Array, target: Array, reduction: str = "mean") -> Op:
         return _hot(target, log_p) * (-c * (namespace(dy).expand_dims(dy, axis=1) if reduction == "none" else dy))
 
     return y, (dlog_p, None)
+
+
+def kl_div(x: Array, target: Array, log_target: bool = False, reduction: str = "mean") -> Op:
+    """The divergence target * (log(target) - x) of log-probabilities x; 0 where the target is 0."""
+    xp = namespace(x)
+    some = None if log_target else target != 0.0
+    p = xp.exp(target) if log_target else target
+    log_p = target if some is None else xp.log(xp.where(some, target, 1.0))
+    d = log_p - x if some is None else log_p - xp.where(some, x, 0.0)
+    y, c = _reduce(p * d, reduction)
+
+    def dtarget(dy: Array) -> Array:
+        slope = p * (d + 1.0) if some is None else xp.where(some, d + 1.0, 0.0)
+        return slope * (dy * c)
+
+    return y, (lambda dy: p * (dy * -c), dtarget)
 
 
 def _picked(log_p: Array, target: Array) -> Array:

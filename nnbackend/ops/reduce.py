@@ -1,4 +1,4 @@
-"""Reductions and running sums. Ties of max and min share the gradient evenly."""
+"""Reductions. Ties of max and min share the gradient evenly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..backend import Array, namespace
-from .core import Axis, Op, axes_of, axis_of, constant, kept
+from .core import Axis, Op, axes_of, constant, kept
 
 
 def _count(x: Array, axis: Axis) -> int:
@@ -128,21 +128,3 @@ def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Op:
 def _drop(y: Array, shape: tuple[int, ...], axis: Axis) -> Array:
     axes = axes_of(axis, len(shape))
     return namespace(y).reshape(y, tuple(n for i, n in enumerate(shape) if i not in axes))
-
-
-def cumulative_sum(x: Array, axis: int | None = None, include_initial: bool = False) -> Op:
-    """Running sums along `axis`, from 0 on with `include_initial`."""
-    xp, axis = namespace(x), _only(x, axis)
-
-    def dx(dy: Array) -> Array:
-        if include_initial:  # the leading 0 depends on nothing
-            dy = dy[(slice(None),) * axis + (slice(1, None), ...)]
-        return xp.flip(xp.cumulative_sum(xp.flip(dy, axis=axis), axis=axis), axis=axis)
-
-    return xp.cumulative_sum(x, axis=axis, include_initial=include_initial), (dx,)
-
-
-def _only(x: Array, axis: int | None) -> int:
-    if axis is None and len(x.shape) != 1:
-        raise ValueError(f"axis: expected a number for an array of shape {x.shape}, got None.")
-    return axis_of(axis or 0, len(x.shape))

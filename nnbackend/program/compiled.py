@@ -14,7 +14,7 @@ from ..backend.threads import num_threads
 from ..cells import Cell, Parameter, structure
 from ..errors import RecordingError, RecordingWarning
 from ..grad_mode import recording as grad_mode
-from ..recorder import recorder
+from ..recorder import Unfit, recorder
 from ..tensor import Tensor
 from ..training_mode import mode as training_mode
 from . import interpret
@@ -164,9 +164,19 @@ class Compiled:
             self._forget()
             if known.replay is not None and len(inputs) == len(args) and not kw:
                 self._quick = len(args), known.quick(inputs, self)
-            return known.run(*[x.data if isinstance(x, Tensor) else x for x in inputs], *inputs)
+            try:
+                return known.run(*[x.data if isinstance(x, Tensor) else x for x in inputs], *inputs)
+            except Unfit:
+                return self._again(known, *args, **kw)
         finally:
             self._lock.release()
+
+    def _again(self, unfit: Variant, *args: Any, **kw: Any) -> Any:
+        """A check has found, before anything has changed, that the program was not made for these values."""
+        for variants in self._variants.values():
+            variants[:] = [v for v in variants if v.program is not unfit.program]
+        self._forget()
+        return self._slow(*args, **kw)
 
     def _record(self, args: Any, kw: Any, variants: list[Variant], rivals: list[Variant]) -> Any:
         """A true step that leaves a program. Two recordings must agree before one is replayed.

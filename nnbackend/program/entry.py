@@ -9,7 +9,7 @@ from ..backend import Array
 from ..backend.threads import num_threads
 from ..cells import structure
 from ..grad_mode import recording as grad_mode
-from ..recorder import recorder
+from ..recorder import Unfit, recorder
 from ..tape import TENSORS, clock
 from ..tensor import Tensor
 from ..training_mode import mode as training_mode
@@ -85,6 +85,8 @@ def entry(variant: Any, inputs: Sequence[Any], owner: Any) -> Callable[..., Any]
         f"    return {name(owner.step)}({given})",
         "try:",
         f"    return {name(variant.run)}({', '.join([*raw, *filter(None, [given])])})",
+        f"except {name(Unfit)}:",
+        f"    return {name(owner._again)}({name(variant)}, {given})",
         "finally:",
         f"    {name(owner._lock.release)}()",
     ]

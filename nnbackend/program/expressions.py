@@ -25,7 +25,10 @@ UNARY = {"negative": "-", "positive": "+", "bitwise_invert": "~"}
 REDUCTIONS = frozenset({"sum", "prod", "mean", "max", "min", "any", "all"})
 HELPER_NAMES = {  # primitives that a script defines for itself, under these names
     "logistic": "sigmoid", "scatter_add": "scatter_add", "one_hot": "one_hot", "place": "place", "erf": "erf",
-    "uniform_like": "uniform",
+    "windows": "windows", "unfold": "unfold", "fold": "fold", "conv": "conv", "conv_transpose": "conv_transpose",
+    "conv_weight": "conv_weight", "uniform_like": "uniform",
+    "attention": "attention", "attention_back": "attention_back",
+    **{name: name for name in ("rnn", "rnn_back", "gru", "gru_back", "lstm", "lstm_back")},
 }  # fmt: skip
 _WEAK = frozenset({*BINARY, "maximum", "minimum", "where", "clip"})  # a Python number takes the dtype of the others
 

@@ -26,6 +26,13 @@ VIEWS = frozenset({
 })  # fmt: skip
 
 
+def function(library: Any, op: str) -> Any:
+    """The library's function of that name, such as `exp` or `linalg.solve`; None if it has none."""
+    for name in op.split("."):
+        library = getattr(library, name, None)
+    return library
+
+
 class Node:
     """One value: the function `op` of the standard (or `getitem`, `set`, a primitive) applied to `inputs`.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import PRIMITIVES, Array, Backend, is_array
 from ..tape import TENSORS, clock
-from .graph import Node, Program, called
+from .graph import Node, Program, called, function
 
 HOST: dict[str, Callable[..., Any]] = {
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv,
@@ -73,7 +73,7 @@ def apply(n: Node, inputs: Sequence[Any], library: Backend) -> Any:
         return put(library.copy(args[0]), args[1], args[2], library)
     if op == "copy":
         return library.copy(args[0])
-    y = PRIMITIVES[op](*args) if op in PRIMITIVES else getattr(xp, op)(*args, **kw)
+    y = PRIMITIVES[op](*args) if op in PRIMITIVES else function(xp, op)(*args, **kw)
     if n.dtype is not None and getattr(y, "dtype", n.dtype) != n.dtype:  # `x += y` keeps the dtype of x
         y = xp.astype(y, n.dtype)
     return y

@@ -13,6 +13,8 @@ from .graph import VIEWS, Node, Program
 LINEAR = frozenset({"linear", "bilinear"})
 ACTIVATIONS = frozenset({
     "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "logsigmoid", "softmax", "log_softmax",
+    "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "mish", "prelu", "softshrink", "softsign",
+    "tanhshrink", "threshold",
 })  # fmt: skip
 SYMBOLS = {"weight": "W", "bias": "b"}
 UNNAMED = frozenset({

@@ -28,7 +28,7 @@ class TraceNamespace:
         """Any function that the library has."""
         own = getattr(self._backend.xp, name)
         if isinstance(own, ModuleType):
-            return _Extension(own)
+            return _Linalg(self, own) if name == "linalg" else _Extension(own)
         if not callable(own) or isinstance(own, type) or name.startswith("_"):
             return own
         if name in QUESTIONS:
@@ -98,8 +98,18 @@ class TraceNamespace:
         return trace.call("copy", self._backend.copy, (x,), {})
 
 
+class _Linalg:
+    """Linear algebra, recorded under names such as `linalg.solve`."""
+
+    def __init__(self, outer: TraceNamespace, own: ModuleType) -> None:
+        self._outer, self._own = outer, own
+
+    def __getattr__(self, name: str) -> Any:
+        return self._outer._recorded(f"linalg.{name}", getattr(self._own, name))
+
+
 class _Extension:
-    """`linalg` and `fft`, which are not recorded."""
+    """`fft`, which is not recorded: programs know no complex numbers."""
 
     def __init__(self, own: ModuleType) -> None:
         self._own = own

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from inspect import isfunction, signature
 from typing import Any
 
 import numpy as np
 
-from ...backend import PRIMITIVES
+from ...backend import NUMPY, PRIMITIVES
 from ...random import generator
-from ..graph import Node
+from ..graph import Node, function
 from .lower import elementwise, ufunc
 
 Ref = Callable[[Node], str]
@@ -27,20 +28,35 @@ def write(replay: Any, n: Node, out: str, ref: Ref) -> None:
     special = CALLS.get(n.op)
     if special is not None and special(replay, n, out, ref):
         return
+    override = NUMPY.overrides.get(n.op)
     if elementwise(n):
         replay.code.call(ufunc(n.op), *[replay.operand(n, x, ref) for x in n.operands()], out)
+    elif isfunction(override) and "out" in signature(override).parameters:
+        replay.code.call(into, out, *map(replay.code.name, (override, PRIMITIVES[n.op])), *arguments(replay, n))
     else:  # NumPy cannot write its result into memory of ours
         replay.code.call(np.copyto, out, called(replay, n), "'unsafe'")
 
 
+def into(out: Any, override: Callable[..., Any], primitive: Callable[..., Any], *args: Any) -> None:
+    """A primitive whose faster version can write its result into memory of ours, unless it does not take these."""
+    if override(*args, out=out) is NotImplemented:
+        np.copyto(out, primitive(*args))
+
+
 def called(replay: Any, n: Node) -> str:
     """A call of the function itself."""
-    code, texts = replay.code, iter([replay.ref(i) for i in n.inputs])
     if n.op == "getitem":
-        return f"{next(texts)}[{code.template(n.args[1], texts)}]"
+        texts = iter([replay.ref(i) for i in n.inputs])
+        return f"{next(texts)}[{replay.code.template(n.args[1], texts)}]"
+    name = replay.code.name(PRIMITIVES.get(n.op) or function(np, n.op))
+    return f"{name}({', '.join(arguments(replay, n))})"
+
+
+def arguments(replay: Any, n: Node) -> list[str]:
+    """The arguments of a call, first those without names."""
+    code, texts = replay.code, iter([replay.ref(i) for i in n.inputs])
     args = [code.template(a, texts) for a in n.args]
-    args += [f"{name}={code.template(value, texts)}" for name, value in n.kw.items()]
-    return f"{code.name(PRIMITIVES.get(n.op) or getattr(np, n.op))}({', '.join(args)})"
+    return args + [f"{name}={code.template(value, texts)}" for name, value in n.kw.items()]
 
 
 # -- one by one: each says whether it has done the job ---------------------------------------------------------------

@@ -39,7 +39,7 @@ class Replay:
         self.program = program = lowered(simplified(recorded))
         _separate(program)
         _lay_out_gradients(program)
-        self.threads, self.threaded = threads, False
+        self.threads, self.threaded, self.checks = threads, False, 0
         schedule = scheduled(program)
         self.memory = Memory(program, schedule)
         self.code = Code()
@@ -118,7 +118,9 @@ class Replay:
         elif op == "check":
             x = n.inputs[0]
             given = f"x{x.value}" if x.op == "input" else self.ref(x)
-            code.lines.append(f"{code.name(n.value)}({', '.join([given, *map(code.name, n.args[1:])])})")
+            first = self.checks if x.op == "input" else len(code.lines)  # nothing has changed yet
+            code.lines.insert(first, f"{code.name(n.value)}({', '.join([given, *map(code.name, n.args[1:])])})")
+            self.checks += x.op == "input"
         elif n.host:
             self._host(n)
         elif is_view(n):

@@ -1,0 +1,6 @@
+"""What is done to the parameters of layers. `nn.utils`, by PyTorch's names."""
+
+from . import parametrizations, parametrize, rnn
+from .vector import parameters_to_vector, vector_to_parameters
+
+__all__ = ["parameters_to_vector", "parametrizations", "parametrize", "rnn", "vector_to_parameters"]

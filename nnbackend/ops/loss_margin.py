@@ -1,1 +1,0 @@
-"""Losses of margins, pairs and triplets."""
