@@ -5,7 +5,8 @@
 says: `nb.hypot` (or `F.hypot`) of two such draws equals `np.hypot` of them. `ref=` gives another reference, `op=`
 another way to call it, `both=` one text for the two; further keywords are settings that go to op and reference alike.
 Draws keep off kinks and poles, because gradients are checked by differences. `view=True`: the result may share memory
-with an input. `strict=False`: beyond the array-API standard. `equal=False`: not for inputs of equal elements. `dtype=`: the result's, if it is not that of the inputs.
+with an input. `strict=False`: beyond the array-API standard. `equal=False`: not for inputs of equal elements.
+`dtype=`: the result's, if it is not that of the inputs.
 """
 
 from collections.abc import Callable

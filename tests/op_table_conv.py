@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 from op_line import line, normal
 
+from nnbackend.ops import conv
+from nnbackend.tensor import lift
+
 
 def each(value: Any, axes: int) -> tuple[int, ...]:
     return (value,) * axes if isinstance(value, int) else value
@@ -100,6 +103,17 @@ for name, shapes, settings in (
     ("conv_transpose3d", [(1, 2, 2, 2, 3), (2, 2, 2, 1, 2), (2,)], {"stride": (2, 1, 1), "padding": (1, 0, 1)}),
 ):  # fmt: skip
     line(name, *(normal(*shape) for shape in shapes), ref=np_conv_transpose, **settings)
+
+
+def np_conv_weight(y: Any, x: Any) -> Any:
+    """For a kernel of (2, 3) and stride (2, 1)."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 3), (2, 3))[:, :, ::2]
+    return np.einsum("noij,ncijkl->ockl", y, windows)
+
+
+weight_of = lift(conv.conv_weight)
+line("conv_weight", normal(2, 3, 2, 2), normal(2, 2, 4, 4), ref=np_conv_weight,
+     op=lambda y, x: weight_of(y, x, (2, 3), (2, 1), ((0, 0), (0, 0)), (1, 1), 1))  # fmt: skip
 
 
 def np_unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:

@@ -109,7 +109,7 @@ TABLE = {
     "take": [((X, A([1, 1, 0], "int64")), {"axis": 1}), ((P, A([2], "int64")), {})],
     "take_along_axis": [((X, A([[1, 0], [2, 2]], "int64")), {}), ((X, A([[1, 0, 1]], "int64")), {"axis": 0})],
     "meshgrid": [((P, U), {}), ((P, U, V), {"indexing": "ij"})],
-    "tril": [((X,), {}), ((A([[1, 2], [3, 4]], "int32"),), {}), ((A([[True, True], [True, True]], "bool"),), {}), ((X,), {"k": 1})],
+    "tril": [((X,), {}), ((A([[1, 2], [3, 4]], "int32"),), {}), ((A([[True] * 2] * 2, "bool"),), {}), ((X,), {"k": 1})],
     "triu": [((X,), {}), ((X,), {"k": -1})],
     "astype": [((X, "float32"), {}), ((X, "int32"), {"copy": True}), ((X, "float64"), {"copy": False})],
 }  # fmt: skip

@@ -189,7 +189,7 @@ def test_class_weights_belong_to_the_layer():
     loss = nn.BCEWithLogitsLoss(pos_weight=nb.tensor([1.0, 2.0]))
     assert list(loss.state_dict()) == ["pos_weight"]
     assert loss.to("float64").pos_weight.dtype == "float64"
-    assert repr(loss) == "BCEWithLogitsLoss(pos_weight=<(2,)>)"
+    assert repr(loss) == "BCEWithLogitsLoss(pos_weight=(2,))"
     assert (
         repr(nn.CrossEntropyLoss(ignore_index=3, reduction="sum"))
         == "CrossEntropyLoss(ignore_index=3, reduction='sum')"

@@ -45,7 +45,7 @@ from nnbackend import functional as F
 from nnbackend import tape
 from nnbackend.backend import NUMPY, backend_of, to_host
 from nnbackend.errors import ShapeError
-from nnbackend.ops import index, transfer
+from nnbackend.ops import index, pool, transfer
 from nnbackend.ops.core import joint
 from nnbackend.tensor import Tensor
 
@@ -385,7 +385,7 @@ OPS = {
     for _, f in inspect.getmembers(import_module(f"nnbackend.ops.{room.name}"), inspect.isfunction)
     if not f.__name__.startswith("_") and f.__annotations__.get("return") == "Op"
 }
-ELSEWHERE = {index.one_hot, index.argsort, transfer.to_device}  # no gradient at all; test_tensor.py
+ELSEWHERE = {index.one_hot, index.argsort, pool.max_pool_indices, transfer.to_device}  # without a gradient
 
 
 def test_every_op_has_a_line_that_runs_it() -> None:

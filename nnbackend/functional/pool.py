@@ -346,6 +346,7 @@ def _fractional(
     if samples is None:
         samples = uniform_like(xp.zeros((*lead, axes), dtype=raw.dtype, device=raw.device), *address)
     samples = samples.data if isinstance(samples, Tensor) else samples
+    samples = samples[(*(slice(n) for n in lead), ...)]  # PyTorch's may be more than there are planes
     places, step = 0, 1
     for a in reversed(range(axes)):  # the number in the plane of each element of each window
         n, k, out = inner[a], kernels[a], outs[a]

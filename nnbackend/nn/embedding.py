@@ -38,6 +38,9 @@ class Embedding(Module):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.max_norm, self.norm_type, self.scale_grad_by_freq = max_norm, norm_type, scale_grad_by_freq
         self.sparse = sparse
+        if num_embeddings < 0 or embedding_dim < 0:
+            name = type(self).__name__
+            raise ValueError(f"{name}: expected sizes of at least 0, got {num_embeddings} and {embedding_dim}.")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             rows = f"{-num_embeddings}..{num_embeddings - 1}"
             raise ValueError(f"{type(self).__name__}: expected padding_idx in {rows}, got {padding_idx}.")

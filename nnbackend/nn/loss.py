@@ -6,13 +6,11 @@ are buffers: they move with the layer, and are in its state.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from .. import functional as F
 from ..backend import is_array
-from ..cells import Buffer
 from ..functional.loss_checks import check_settings
 from .module import Module
 
@@ -37,13 +35,6 @@ class Loss(Module):
         """Predictions and targets in, the loss out."""
         settings = {name: getattr(self, name) for name in self.names}
         return type(self).function(*inputs, **settings, sample_weight=sample_weight)
-
-    def extra_repr(self) -> str:
-        """Settings that are not the default; of weights the shape."""
-        default = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
-        values = {name: getattr(self, name) for name in default}
-        shown = {name: f"<{x.shape}>" if isinstance(x, Buffer) else repr(x) for name, x in values.items()}
-        return ", ".join(f"{name}={text}" for name, text in shown.items() if text != repr(default[name]))
 
 
 class MSELoss(Loss):

@@ -140,8 +140,8 @@ def topk(x: Array, k: int, axis: int = -1, largest: bool = True) -> Op:
         raise ShapeError(f"topk: expected k from 0 to {x.shape[axis]}, got {k} along axis {axis} of shape {x.shape}")
     order, _ = argsort(constant(x), axis, largest)
     places = order[(slice(None),) * axis + (slice(0, k), ...)]
-    values, (dx, _) = take_along_axis(x, places, axis)
-    return (values, places), (lambda dy: dx(dy[0]),)
+    values = namespace(x).take_along_axis(x, places, axis=axis)
+    return (values, places), (lambda dy: _added(dy[0], places, x.shape, axis),)
 
 
 def where(condition: Array, a: Array, b: Array) -> Op:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
+from typing import Any
 
 from ..backend import Array, namespace, total
 from ..errors import ShapeError
@@ -41,10 +42,9 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Op:
     def rows(z: Array) -> Array:
         return namespace(z).reshape(z, (math.prod(z.shape[:-1]), z.shape[-1])) if len(z.shape) != 2 else z
 
-    try:
-        y = rows(x) @ w.T  # a stack of matrices as one: one large product
-    except ValueError as error:
-        raise ShapeError(f"expected input (..., {w.shape[-1]}), got {x.shape}") from error
+    if not x.shape or x.shape[-1] != w.shape[-1]:
+        raise ShapeError(f"expected input (..., {w.shape[-1]}), got {x.shape}")
+    y = rows(x) @ w.T  # a stack of matrices as one: one large product
     if b is not None:
         y += b
     if len(x.shape) == 2:
@@ -92,7 +92,7 @@ def einsum(subscripts: str, *operands: Array) -> Array:
     Repeated letters in one operand take its diagonal; `...` stands for leading axes that broadcast.
     """
     if "..." in subscripts:
-        subscripts, operands = _spelled_out(subscripts.replace(" ", ""), operands)
+        return einsum(*_spelled_out(subscripts.replace(" ", ""), operands))
     inputs, output = _subscripts(subscripts, operands)
     terms = [_diagonal(x, letters) for x, letters in zip(operands, inputs, strict=True)]
     x, letters = terms[0]
@@ -105,7 +105,7 @@ def einsum(subscripts: str, *operands: Array) -> Array:
     return xp.permute_dims(x, tuple(letters.index(c) for c in output)) if letters != output else x
 
 
-def _spelled_out(subscripts: str, operands: Sequence[Array]) -> tuple[str, list[Array]]:
+def _spelled_out(subscripts: str, operands: Sequence[Array]) -> tuple[Any, ...]:
     """Letters in place of `...`; an operand whose axis of length 1 broadcasts goes without it."""
     left, arrow, output = subscripts.partition("->")
     terms = left.split(",")
@@ -126,7 +126,7 @@ def _spelled_out(subscripts: str, operands: Sequence[Array]) -> tuple[str, list[
         shape = tuple(n for n, k in zip(x.shape, keep, strict=False) if k)
         slim.append(x if all(keep) else namespace(x).reshape(x, shape))
         spelled[i] = "".join(c for c, k in zip(spelled[i], keep, strict=False) if k)
-    return ",".join(spelled) + "->" + output.replace("...", letters), slim
+    return ",".join(spelled) + "->" + output.replace("...", letters), *slim
 
 
 def _subscripts(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:

@@ -111,6 +111,9 @@ def _easier(n: Node) -> Node:
         return n.replaced("reshape", x.inputs, (HOLE, n.shape))
     if n.op == "concat" and len(n.inputs) == 1:
         return n.replaced("reshape", (x,), (HOLE, n.shape))
+    if n.op == "part" and x.op == "unstack":
+        axis = x.kw.get("axis", 0) % len(x.inputs[0].shape)
+        return n.replaced("getitem", x.inputs, (HOLE, (slice(None),) * axis + (n.args[1],)))
     if n.op == "multiply":
         return _product(n)
     if n.op == "set":

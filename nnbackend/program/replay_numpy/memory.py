@@ -37,7 +37,8 @@ class Memory:
         self.position = {n: i for i, n in enumerate(self.order)}
         self.readers: dict[Node, list[Node]] = defaultdict(list)
         for n in self.order:
-            for i in n.inputs:
+            several = n.op == "part"  # of the results of a function, which may be views of what it was given
+            for i in (*n.inputs, *(n.inputs[0].inputs if several else ())):
                 self.readers[i].append(n)
         self.results = set(program.results())
         self.sharing: dict[Any, list[Node]] = defaultdict(list)  # root: the values there so far
