@@ -290,6 +290,7 @@ class Tensor(TensorMethods, Interop):
         else:
             check_same_kind("backward", self, gradient)
             seed = gradient.data if gradient.__class__ in TENSORS else gradient
+            seed = seed if (r := recorder.get()) is None else r.operands((gradient,), [seed])[0]
         if self.node is None:
             self.accumulate(seed, True)
         elif create_graph:

@@ -144,3 +144,17 @@ def test_the_start_is_pytorchs():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_seed_from_outside_the_step_is_recorded():
+    """A plain array met the handles of the recording in a primitive."""
+    layer, seed = nn.Conv2d(3, 4, 3, dtype="float64").init(0), nb.tensor(random(2, 4, 3, 3))
+
+    def step(x):
+        layer.zero_grad()
+        layer(x).backward(seed)
+        return layer.weight.grad
+
+    fast, x = nb.compile(step, fallback=False), nb.tensor(random(2, 3, 5, 5))
+    for _ in range(3):
+        np.testing.assert_allclose(fast(x).numpy(), step(x).numpy(), rtol=1e-12, atol=1e-12)
