@@ -11,10 +11,9 @@ from .primitive import PRIMITIVES
 from .registry import NUMPY
 from .threads import spread
 
-BLOCK = 1 << 15  # elements
-MANY = 200_000  # elements: less is done before another thread is awake
+BLOCK = 1 << 18  # elements: threads in calls this long hardly wait for each other
 
-# XLA's rational approximation for float32 (xla/hlo/builder/lib/math.cc), x * P(x * x) / Q(x * x) up to the edge.
+# Rational approximation for float32, x * P(x * x) / Q(x * x) up to the edge: ErfImpl32 of XLA, as in Eigen.
 EDGE = 3.832506856900711
 ERF_P = (2.2905065861350646e-4, 3.4082910107109506e-3, 5.0955695062380861e-2, 1.8520832239976145e-1, 1.128379143519084)
 ERF_Q = (
@@ -40,11 +39,7 @@ def erf(x: Array, out: Array | None = None) -> Array:
             else:
                 results[block] = PRIMITIVES["erf"].__wrapped__(given[block])  # type: ignore[attr-defined]
 
-    starts = range(0, given.size, BLOCK)
-    if given.size < MANY:
-        run(starts)
-    else:
-        spread(run, starts)
+    spread(run, range(0, given.size, BLOCK))
     return y
 
 

@@ -25,10 +25,10 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_settings(name: str, **settings: Any) -> None:
-    """ValueError for a setting out of its range."""
+    """ValueError for a setting out of its range; complex numbers are in none."""
     for key, value in settings.items():
         holds, expected = RANGES[key]
-        if not holds(value):
+        if isinstance(value, complex) or not holds(value):
             raise ValueError(f"{name}: expected {expected}, got {value!r}.")
 
 

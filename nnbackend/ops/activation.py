@@ -46,13 +46,19 @@ def prelu(x: Array, slope: Array) -> Op:
 def elu(x: Array, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Op:
     """ELU, SELU and CELU: above 0 scale * x, below it scale * alpha * (exp(input_scale * x) - 1)."""
     xp = namespace(x)
-    low, height = xp.minimum(x, 0.0) * input_scale, alpha * scale
-    e = xp.exp(low)
-    y = xp.tanh(low * 0.5)
-    y *= e + 1.0  # as exact as expm1, and faster
-    y *= height
-    y += xp.maximum(x, 0.0) * scale
-    return y, (lambda dy: dy * xp.where(x > 0.0, scale, (height * input_scale) * e), None, None, None)
+    y = xp.tanh(xp.minimum(x, 0.0) * (0.5 * input_scale))
+    y /= 1.0 - y  # half of expm1: as exact, and faster
+    y *= 2.0 * alpha
+    y += xp.maximum(x, 0.0)
+    y *= scale
+
+    def dx(dy: Array) -> Array:
+        k = alpha * input_scale
+        slope = xp.exp(xp.minimum(x, 0.0) * input_scale) * (k * scale)
+        slope += namespace(dy).astype(x > 0.0, dy.dtype) * (scale - k * scale)
+        return dy * slope
+
+    return y, (dx, None, None, None)
 
 
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Op:
@@ -76,7 +82,8 @@ def logsigmoid(x: Array) -> Op:
 def silu(x: Array) -> Op:
     """SiLU or swish: x * sigmoid(x)."""
     s = logistic(x)
-    return x * s, (lambda dy: dy * (s * (1.0 + x * (1.0 - s))),)
+    y = x * s
+    return y, (lambda dy: dy * (s + y * (1.0 - s)),)
 
 
 def gelu(x: Array, approximate: str = "none") -> Op:
@@ -93,18 +100,18 @@ def gelu(x: Array, approximate: str = "none") -> Op:
             g += phi
             return g * dy
 
-        return x * phi, (dx, None)
-    if approximate != "tanh":
+    elif approximate == "tanh":
+        c, k = math.sqrt(2.0 / math.pi), 0.044715
+        phi = xp.tanh(x * (c + c * k * (x * x)))
+        phi += 1.0
+        phi *= 0.5
+
+        def dx(dy: Array) -> Array:
+            slope = 2.0 * c + 6.0 * c * k * (x * x)  # of phi, but for phi * (1 - phi)
+            return dy * (phi + x * (slope * phi * (1.0 - phi)))
+
+    else:
         raise ValueError(f'gelu: expected approximate="none" or "tanh", got {approximate!r}.')
-    c, k = math.sqrt(2.0 / math.pi), 0.044715
-    phi = xp.tanh(x * (c + c * k * (x * x)))
-    phi += 1.0
-    phi *= 0.5
-
-    def dx(dy: Array) -> Array:
-        slope = 2.0 * c + 6.0 * c * k * (x * x)  # of phi, but for phi * (1 - phi)
-        return dy * (phi + x * (slope * phi * (1.0 - phi)))
-
     return x * phi, (dx, None)
 
 
@@ -144,7 +151,7 @@ def hardsigmoid(x: Array) -> Op:
     xp = namespace(x)
 
     def dx(dy: Array) -> Array:
-        return dy * (namespace(dy).astype((x > -3.0) & (x < 3.0), dy.dtype) * (1.0 / 6.0))
+        return dy * namespace(dy).astype(xp.abs(x) < 3.0, dy.dtype) * (1.0 / 6.0)
 
     return xp.minimum(xp.maximum(x + 3.0, 0.0), 6.0) / 6.0, (dx,)
 
@@ -155,7 +162,7 @@ def hardswish(x: Array) -> Op:
     gate = xp.minimum(xp.maximum(x + 3.0, 0.0), 6.0) / 6.0
 
     def dx(dy: Array) -> Array:
-        return dy * (gate + x * (namespace(dy).astype((x > -3.0) & (x < 3.0), dy.dtype) * (1.0 / 6.0)))
+        return dy * (gate + x * namespace(dy).astype(xp.abs(x) < 3.0, dy.dtype) * (1.0 / 6.0))
 
     return x * gate, (dx,)
 
@@ -199,13 +206,8 @@ def softmax(x: Array, axis: int = -1) -> Op:
     """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum."""
     xp = namespace(x)
     y = xp.exp(x - constant(xp.max(x, axis=axis, keepdims=True)))
-    y = y / xp.sum(y, axis=axis, keepdims=True)
-
-    def dx(dy: Array) -> Array:
-        g = dy * y
-        return g - y * namespace(g).sum(g, axis=axis, keepdims=True)
-
-    return y, (dx, None)
+    y /= xp.sum(y, axis=axis, keepdims=True)
+    return y, (lambda dy: (dy - namespace(dy).sum(dy * y, axis=axis, keepdims=True)) * y, None)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Op:
@@ -214,7 +216,8 @@ def log_softmax(x: Array, axis: int = -1) -> Op:
     z = x - constant(xp.max(x, axis=axis, keepdims=True))
     e = xp.exp(z)
     s = xp.sum(e, axis=axis, keepdims=True)
-    return z - xp.log(s), (lambda dy: dy - e / s * namespace(dy).sum(dy, axis=axis, keepdims=True), None)
+    z -= xp.log(s)
+    return z, (lambda dy: dy - e * (namespace(dy).sum(dy, axis=axis, keepdims=True) / s), None)
 
 
 def dropout(x: Array, keep: Array, p: float) -> Op:

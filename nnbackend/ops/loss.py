@@ -103,11 +103,11 @@ def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
     z = z - constant(xp.max(z, axis=1, keepdims=True))
     e = xp.exp(z)
     s = xp.sum(e, axis=1, keepdims=True)
-    log_p = z - xp.log(s)
     by_index = len(target.shape) < len(z.shape)
     if by_index:
-        per = _picked(log_p, target)
+        per = xp.squeeze(xp.log(s), axis=1) + _picked(z, target)
     else:  # a class of probability 0 may have the logit -inf
+        log_p = z - xp.log(s)
         per = -xp.sum(target * xp.where(target != 0.0, log_p, 0.0), axis=1)
     y, c = _reduce(per, reduction)
 
@@ -115,8 +115,9 @@ def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
         return namespace(dy).expand_dims(dy, axis=1) * c if reduction == "none" else dy * c
 
     def dz(dy: Array) -> Array:
-        p = e / s
-        return (p - _hot(target, z) if by_index else p * xp.sum(target, axis=1, keepdims=True) - target) * each(dy)
+        if by_index:
+            return (e / s - _hot(target, e)) * each(dy)
+        return (e / s * xp.sum(target, axis=1, keepdims=True) - target) * each(dy)
 
     return y, (dz, None if by_index else lambda dy: -log_p * each(dy))
 
