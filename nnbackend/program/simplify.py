@@ -113,7 +113,8 @@ def _easier(n: Node) -> Node:
         return n.replaced("reshape", (x,), (HOLE, n.shape))
     if n.op == "part" and x.op == "unstack":
         axis = x.kw.get("axis", 0) % len(x.inputs[0].shape)
-        return n.replaced("getitem", x.inputs, (HOLE, (slice(None),) * axis + (n.args[1],)))
+        key = (*(slice(None),) * axis, n.args[1]) if axis else n.args[1]
+        return n.replaced("getitem", x.inputs, (HOLE, key))
     if n.op == "multiply":
         return _product(n)
     if n.op == "set":
