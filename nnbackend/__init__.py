@@ -2,18 +2,23 @@
 
 __version__ = "0.1.0"
 
-from . import data, errors, functional, metrics, nn, optim, testing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .array import *  # noqa: F403
 from .array import __all__ as _array_names
 from .backend import device, namespace
 from .calculus import grad, value_and_grad
 from .doctor import doctor
 from .grad_mode import enable_grad, no_grad
-from .io import load, save, to_source
-from .program import compile, num_threads, set_num_threads
 from .tensor import Tensor
 from .tensor_backend import TensorBackend as _TensorBackend  # noqa: F401 (makes the primitives work on Tensors)
-from .train import History, Trainer
+
+if TYPE_CHECKING:
+    from . import data, errors, functional, metrics, nn, optim, testing
+    from .io import load, save, to_source
+    from .program import compile, num_threads, set_num_threads
+    from .train import History, Trainer
 
 __all__ = [
     *_array_names,
@@ -41,3 +46,23 @@ __all__ = [
     "to_source",
     "value_and_grad",
 ]
+
+# Loaded when they are asked for: whoever only wants arrays and their gradients need not wait for layers and trainers.
+_MODULES = ("data", "errors", "functional", "metrics", "nn", "optim", "testing")
+_ROOMS = {
+    **dict.fromkeys(("load", "save", "to_source"), "io"),
+    **dict.fromkeys(("compile", "num_threads", "set_num_threads"), "program"),
+    **dict.fromkeys(("History", "Trainer"), "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = import_module(f"{__name__}.{_ROOMS.get(name, name)}")
+    globals()[name] = value = getattr(room, name) if name in _ROOMS else room
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

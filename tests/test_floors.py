@@ -94,6 +94,7 @@ ORDER = [
     "program.entry",
     "program.compiled",
     "program",
+    "functional.arguments",
     "functional.dropout",
     "functional.activation",
     "functional.linear",
@@ -250,7 +251,8 @@ def test_array_libraries_are_named_by_few(name):
 
 @pytest.mark.parametrize("name", ORDER)
 def test_only_foreign_modules_are_imported_inside_functions(name):
-    assert [module for module, _, node in imports_of(name) if module and node.col_offset] == []
+    for_types = [4] if name == "__init__" else []  # under `if TYPE_CHECKING`: the root loads these when asked for them
+    assert [module for module, _, node in imports_of(name) if module and node.col_offset not in (0, *for_types)] == []
 
 
 def test_files_stay_small():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,7 +109,7 @@ def _spelled_out(subscripts: str, operands: Sequence[Array]) -> tuple[Any, ...]:
     left, arrow, output = subscripts.partition("->")
     terms = left.split(",")
     extra = [len(x.shape) - len(t.replace("...", "")) for t, x in zip(terms, operands, strict=False)]
-    free = [c for c in string.ascii_letters if c not in subscripts]
+    free = [c for c in map(chr, range(ord("A"), ord("z") + 1)) if c.isalpha() and c not in subscripts]
     letters = "".join(free[: max(n for n, t in zip(extra, terms, strict=False) if "..." in t)])
     if not arrow:
         named = left.replace("...", "").replace(",", "")
