@@ -12,12 +12,12 @@ from .ops.core import axis_of
 
 
 def cummax(x: Any, axis: int | None = None) -> tuple[Any, Any]:
-    """Running maxima along `axis` and where they stand; of equal ones the last."""
+    """Running maxima along `axis` and where they stand; of equal ones the last. NaN is largest."""
     return scan.extremes(x, axis, operator.ge)
 
 
 def cummin(x: Any, axis: int | None = None) -> tuple[Any, Any]:
-    """Running minima along `axis` and where they stand; of equal ones the last."""
+    """Running minima along `axis` and where they stand; of equal ones the last. NaN is least."""
     return scan.extremes(x, axis, operator.le)
 
 
@@ -29,6 +29,8 @@ def lerp(a: Any, b: Any, weight: Any) -> Any:
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
     """`nan` in place of NaN, the largest and smallest finite numbers in place of infinities."""
     xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        return x
     limits = xp.finfo(x.dtype)
     x = xp.where(xp.isnan(x), nan, x)
     x = xp.where(x == float("inf"), float(limits.max) if posinf is None else posinf, x)
@@ -69,7 +71,7 @@ def index_select(x: Any, axis: int, index: Any) -> Any:
     return namespace(x).take(x, index, axis=axis)
 
 
-def index_add(x: Any, axis: int, index: Any, source: Any, alpha: float = 1.0) -> Any:
+def index_add(x: Any, axis: int, index: Any, source: Any, alpha: float = 1) -> Any:
     """`x` with `alpha` times the slices of `source` added at 1-D `index` along `axis`, repeats counted each time."""
     axis = axis_of(axis, len(x.shape))
     rows = x.shape[axis]

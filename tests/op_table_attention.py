@@ -40,6 +40,7 @@ HEADS = ((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6))
 for causal in (False, True):
     attend(*HEADS, causal=causal)
     attend((5, 4), (7, 4), (7, 6), causal=causal)
+    attend((5, 4), (7, 4), (2, 7, 6), causal=causal)
     attend((2, 7, 4), (2, 5, 4), (2, 5, 4), causal=causal, scale=0.3)
 attend((2, 1, 5, 4), (3, 7, 4), (1, 7, 6))
 for shape in ((5, 7), (2, 1, 5, 7), (3, 1, 7), (7,)):

@@ -57,6 +57,24 @@ def test_dropout_is_given_by_its_address(shape, dtype, causal, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 if dtype == "float32" else 1e-12)
 
 
+def test_an_address_is_known_by_its_names():
+    qkv = heads(2, 5, 4)
+    first, same, fresh = (
+        F.scaled_dot_product_attention(*qkv, dropout_p=0.5, address=address).numpy()
+        for address in ({"key": 5, "site": 7, "step": 1}, {"step": 1, "site": 7, "key": 5}, {"step": 1, "site": 7})
+    )
+    np.testing.assert_array_equal(same, first)
+    assert (fresh != first).any()
+
+
+def test_positions_are_exact_in_float16():
+    x = np.ones((2, 8))
+    for f in (F.apply_rotary, lambda x, offset: F.sinusoidal_positions(2, 8, offset=offset, like=x)):
+        y = f(x.astype("float16"), offset=5001)
+        assert y.dtype == "float16"
+        np.testing.assert_allclose(y if isinstance(y, np.ndarray) else y.numpy(), f(x, offset=5001), atol=2e-3)
+
+
 def test_dropout_keeps_the_mean_and_all_of_it_gives_0():
     q, k, v = heads(64, 32, 4, dtype="float32")
     ones = nb.ones((64, 32, 1))

@@ -9,7 +9,7 @@ from nnbackend import functional as F
 from nnbackend import nn
 from nnbackend.cells import Buffer
 from nnbackend.errors import DTypeError, LabelError
-from nnbackend.functional import loss_checks as loss
+from nnbackend.functional import arguments
 
 DEVICE1 = array_api_strict.Device("device1")
 
@@ -44,14 +44,14 @@ def test_labels_from_the_host_know_their_range_on_any_device(device):
 
 def test_labels_of_unknown_range_are_looked_at_only_when_asked(monkeypatch):
     """NNBACKEND_SYNC=1 waits for the device and checks; without it nothing is read back."""
-    reads, to_host = [], loss.to_host
-    monkeypatch.setattr(loss, "to_host", lambda x: (reads.append(x), to_host(x))[1])
+    reads, to_host = [], arguments.to_host
+    monkeypatch.setattr(arguments, "to_host", lambda x: (reads.append(x), to_host(x))[1])
     scores, labels = nb.zeros((3, 3), device=DEVICE1), nb.tensor([0, 2, 1], device=DEVICE1)
     wrong = nb.tensor([0, 5, 1], device=DEVICE1)
     del labels.bounds, wrong.bounds
     F.cross_entropy(scores, labels)
     assert reads == []
-    monkeypatch.setattr(loss, "SYNC", True)
+    monkeypatch.setattr(arguments, "SYNC", True)
     F.cross_entropy(scores, labels)
     assert len(reads) == 1
     with pytest.raises(LabelError, match=r"1 of 3 labels outside 0\.\.2"):

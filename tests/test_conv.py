@@ -124,7 +124,7 @@ def test_the_start_is_pytorchs():
         (lambda: nn.Conv2d(3, 4, 3, padding="same", stride=2), 'stride 1 with padding="same"'),
         (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), "padding_mode"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), "padding_mode"),
-        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "kernel_size of 1 or more, a number or 2"),
+        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "kernel_size of 1 or more, one number or 2"),
         (lambda: nn.Conv2d(3, 4, 3, stride=0), "stride of 1 or more"),
         (lambda: nn.Unfold(0), "kernel_size of 1 or more"),
         (lambda: F.conv2d(nb.ones((2, 3, 4, 4)), nb.ones((2, 3, 3, 3)), padding=-1), "padding of 0 or more"),

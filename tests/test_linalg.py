@@ -17,6 +17,17 @@ def test_nan_to_num():
     assert x.grad.tolist() == [0.0, 0.0, 0.0, 1.0]
 
 
+def test_integers_stay_integers():
+    x = nb.tensor([[1, 2], [3, 4]])
+    ones = nb.ones((1, 2), dtype="int64")
+    for y, wanted in (
+        (nb.nan_to_num(x), [[1, 2], [3, 4]]),
+        (nb.index_add(x, 0, nb.tensor([1]), ones), [[1, 2], [4, 5]]),
+        (nb.linalg.matrix_power(x, 0), [[1, 0], [0, 1]]),
+    ):
+        assert (y.tolist(), str(y.dtype)) == (wanted, "int64")
+
+
 def test_norms_of_zero_have_gradient_zero():
     for ord in (0, 1, 2.0, 3.0, 1.5, float("inf")):
         x = nb.zeros((3,)).requires_grad_()
@@ -29,6 +40,10 @@ def test_running_extremes_say_where():
     values, places = nb.cummax(x, axis=1)
     assert (values.tolist(), places.tolist()) == ([[1, 3, 3, 3], [4, 4, 4, 5]], [[0, 1, 2, 2], [0, 0, 2, 3]])
     assert nb.cummin(x, axis=1)[1].tolist() == [[0, 0, 0, 0], [0, 1, 1, 1]]
+    for extremes in (nb.cummax, nb.cummin):  # torch 2.13
+        values, places = extremes(nb.tensor([1.0, np.nan, 3.0, np.nan, 0.0]))
+        assert np.isnan(values.numpy()).tolist() == [False, True, True, True, True]
+        assert places.tolist() == [0, 1, 1, 3, 3]
 
 
 def test_topk_keeps_the_order_of_equals():

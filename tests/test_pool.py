@@ -74,3 +74,8 @@ def test_unpooling_puts_back_what_was_found() -> None:
     overlapping, at = F.max_pool2d(x, 3, 1, return_indices=True)
     once = F.max_unpool2d(overlapping, at, 3, 1).numpy()
     np.testing.assert_array_equal(once, np.where(once != 0.0, x.numpy(), 0.0))
+
+
+def test_infinity_is_a_mean_of_its_own_windows_only() -> None:
+    x = np.array([[[1.0, np.inf, 3.0, 4.0, 5.0, -np.inf, 7.0, 8.0]]])
+    assert F.adaptive_avg_pool1d(x, 3).tolist() == [[[np.inf, -np.inf, -np.inf]]]  # torch 2.13

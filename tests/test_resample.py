@@ -55,6 +55,13 @@ def test_nan_stays_near() -> None:
         assert 0 < np.isnan(y).mean() < 0.2
 
 
+def test_the_nearest_by_a_scale_that_changes_nothing() -> None:
+    """torch 2.13: in 2-D the lengths count, not the scale."""
+    x = np.arange(5.0)
+    assert F.interpolate(x.reshape(1, 1, 5), scale_factor=1.1).ravel().tolist() == [0, 0, 1, 2, 3]
+    assert F.interpolate(x.reshape(1, 1, 1, 5), scale_factor=1.1).ravel().tolist() == [0, 1, 2, 3, 4]
+
+
 def test_the_border_has_no_gradient() -> None:
     grid = nb.tensor(np.array([[[[-1.0, 0.1], [2.0, 0.1], [0.1, 0.1]]]]), requires_grad=True)
     x = np.arange(16.0).reshape(1, 1, 4, 4)

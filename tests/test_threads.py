@@ -12,7 +12,7 @@ from compiled_twins import training as usual_step
 
 import nnbackend as nb
 from nnbackend import nn, optim
-from nnbackend.backend.threads import Pool, num_threads, set_num_threads
+from nnbackend.backend.threads import Pool, _blas, num_threads, one_blas_thread, set_num_threads, spread
 from nnbackend.program.replay_numpy import blocks, schedule
 
 
@@ -160,6 +160,42 @@ def test_the_pool_runs_jobs_side_by_side_and_raises_their_errors():
     assert pool._threads == 2
 
 
+def test_jobs_may_spread_their_work_again():
+    set_num_threads(2)
+    meet, seen = threading.Barrier(2), []
+
+    def outer(items):
+        meet.wait(10)  # both threads are at work
+        spread(seen.extend, [(i, j) for i in items for j in range(3)])
+
+    caller = threading.Thread(target=spread, args=(outer, [0, 1]), daemon=True)
+    caller.start()
+    caller.join(10)
+    assert not caller.is_alive()
+    assert sorted(seen) == [(i, j) for i in range(2) for j in range(3)]
+
+
+def test_the_count_is_the_same_while_others_come_and_go():
+    set_num_threads(2)
+    stop, found = threading.Event(), set()
+
+    def come_and_go():
+        while not stop.is_set():
+            with one_blas_thread():
+                pass
+
+    others = [threading.Thread(target=come_and_go) for _ in range(2)]
+    for t in others:
+        t.start()
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        found.add(num_threads())
+    stop.set()
+    for t in others:
+        t.join()
+    assert found == {2}
+
+
 def test_floating_point_errors_of_a_block_are_handled_as_the_caller_says():
     set_num_threads(2)
     step = nb.compile(lambda x: 1.0 / (x - 1.0) + 1.0)
@@ -183,11 +219,12 @@ def test_a_child_process_has_threads_of_its_own():
     assert step._latest.replay.threaded
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork with threads
-        child = os.fork()
+        with one_blas_thread():  # as a thread may have it that the child lacks
+            child = os.fork()
     if not child:
         try:
             step(X, Y)
-            os._exit(0)
+            os._exit(0 if (_blas("get") or num_threads)() == 2 else 2)
         finally:
             os._exit(1)
     end = time.monotonic() + 20

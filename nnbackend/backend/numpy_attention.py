@@ -21,7 +21,8 @@ def attention(
     """Means of the values, which lie in memory as (..., l, heads, d), and logarithms of the sums of exponentials."""
     if q.dtype not in (np.float32, np.float64):
         return NotImplemented
-    batch, lead, (q, k, v, mask) = _heads(q, k, v, mask)
+    given, lead, (q, k, v, mask) = _heads(q, k, v, mask)
+    batch = q.shape[:-2]
     y = np.zeros((*batch[:-1], q.shape[-2], batch[-1], v.shape[-1]), q.dtype).swapaxes(-3, -2)
     logs = np.zeros((*batch, q.shape[-2], 1), q.dtype)
 
@@ -45,7 +46,7 @@ def attention(
             logs_[rows] = np.log(total) + top
 
     _each(batch, head, q, k)
-    return (y, logs) if lead else (y[0], logs[0])
+    return (y, logs) if given else (y[0], logs[0])
 
 
 def attention_back(
@@ -55,7 +56,8 @@ def attention_back(
     """The gradients of queries, keys and values, and with `masked` of the mask; all leading axes are there."""
     if q.dtype not in (np.float32, np.float64):
         return NotImplemented
-    batch, lead, (q, k, v, mask) = _heads(q, k, v, mask)
+    _, lead, (q, k, v, mask) = _heads(q, k, v, mask)
+    batch = q.shape[:-2]
     y, logs, dy = (x.reshape(*batch, *x.shape[-2:]) for x in (y, logs, dy))
     shapes = [(*batch[:-1], x.shape[-2], batch[-1], x.shape[-1]) for x in (q, k, v)]
     dq, dk, dv = (np.zeros(shape, q.dtype).swapaxes(-3, -2) for shape in shapes)
@@ -90,14 +92,15 @@ def attention_back(
 
 
 def _heads(q: Array, k: Array, v: Array, mask: Any) -> tuple[Any, Any, list[Any]]:
-    """The leading axes of the result, at least one, those of the weights, and the arrays with all of the first."""
-    given = (
-        [q, k, v] if mask is None else [q, k, v, np.broadcast_to(mask, (*mask.shape[:-2], q.shape[-2], k.shape[-2]))]
-    )
+    """The leading axes of the result, those of the weights, and the arrays with all of the first, at least one."""
+    given = [q, k, v]
+    if mask is not None:
+        given.append(np.broadcast_to(mask, (*mask.shape[:-2], q.shape[-2], k.shape[-2])))
     lead = np.broadcast_shapes(*(x.shape[:-2] for x in (*given[:2], *given[3:])))
-    batch = np.broadcast_shapes(lead, v.shape[:-2]) or (1,)
-    none = np.full(batch, None)
-    return batch, lead, [*(np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in given), none][:4]
+    batch = np.broadcast_shapes(lead, v.shape[:-2])
+    heads = batch or (1,)
+    none = np.full(heads, None)
+    return batch, lead, [*(np.broadcast_to(x, (*heads, *x.shape[-2:])) for x in given), none][:4]
 
 
 def _each(batch: Any, head: Callable[..., None], q: Array, k: Array) -> None:

@@ -18,7 +18,7 @@ _VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _SYMBOLS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
 _asked: list[int] = []  # by `set_num_threads`, where the BLAS cannot be told
 _alone: list[int] = []  # while the BLAS is told to use one thread: the number that counts, for each who wanted that
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @cache
@@ -37,13 +37,14 @@ def _blas(verb: str) -> Callable[..., int] | None:
 
 def num_threads() -> int:
     """How many threads a replay and a matrix product use."""
-    if _alone:
-        return _alone[0]
-    get = _blas("get")
-    if get is not None:
-        return max(1, get())
-    if _asked:
-        return _asked[-1]
+    with _lock:  # between a change of `_alone` and that of the BLAS, neither says it
+        if _alone:
+            return _alone[0]
+        get = _blas("get")
+        if get is not None:
+            return max(1, get())
+        if _asked:
+            return _asked[-1]
     named = [os.environ[v] for v in _VARIABLES if os.environ.get(v, "").isdecimal()]
     return int(named[0]) if named else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
@@ -58,7 +59,7 @@ def set_num_threads(n: int) -> None:
             _alone[:] = [n] * len(_alone)
         elif put is not None:
             put(n)
-    _asked.append(n)
+    _asked[:] = [n]
 
 
 @contextmanager
@@ -77,13 +78,16 @@ def one_blas_thread() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            n = _alone.pop()
-            if not _alone:
-                put(n)
+            if _alone:  # a child process that began in here starts without
+                n = _alone.pop()
+                if not _alone:
+                    put(n)
 
 
 class Pool:
     """Daemon threads that wait for work. `run` does the first job itself and returns when all are done."""
+
+    mine = threading.local()  # `mine.busy` in the threads of a pool: all of them could wait for each other
 
     def __init__(self) -> None:
         self._work: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...], SimpleQueue[BaseException | None]]] = (
@@ -93,7 +97,14 @@ class Pool:
         self._lock = threading.Lock()
 
     def run(self, job: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
-        """Call `job` with each of the arguments, side by side; the first error is raised when all have ended."""
+        """Call `job` with each of the arguments, side by side; the first error is raised when all have ended.
+
+        A job that itself runs jobs in one of these threads does them one after the other.
+        """
+        if getattr(self.mine, "busy", False):
+            for given in arguments:
+                job(*given)
+            return
         with self._lock:
             while self._threads < len(arguments) - 1:
                 threading.Thread(target=self._serve, name="nnbackend", daemon=True).start()
@@ -112,6 +123,7 @@ class Pool:
             raise error
 
     def _serve(self) -> None:
+        self.mine.busy = True
         while True:
             job, given, done = self._work.get()
             try:
@@ -134,5 +146,16 @@ def spread(job: Callable[..., None], items: Sequence[Any]) -> None:
         pool.run(job, [(items[i::n],) for i in range(n)])
 
 
+def _forked() -> None:
+    """In a child process: the threads are gone, and with them what they were at."""
+    global _lock
+    pool.__init__()  # type: ignore[misc]
+    _lock = threading.RLock()
+    if _alone:
+        n = _alone[0]
+        _alone.clear()
+        set_num_threads(n)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: pool.__init__())  # type: ignore[misc]
+    os.register_at_fork(after_in_child=_forked)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..array import arange, cos, expand_dims, reshape, sin, where
-from ..backend import FLOATING, backend_of
+from ..array import arange, astype, cos, expand_dims, reshape, sin, where
+from ..backend import FLOATING, dtype_name
 from ..errors import DTypeError, ShapeError
 from ..ops import attention
 from ..random import fresh_key
-from ..tensor import Tensor, lift
+from ..tensor import lift
+from .arguments import kind_of
 
 _attention = lift(attention.scaled_dot_product_attention)
 attention_weights, _rotary = lift(attention.attention_weights), lift(attention.rotary)
@@ -45,16 +46,20 @@ def scaled_dot_product_attention(
             attn_mask = reshape(attn_mask, (*attn_mask.shape[:-3], *split, *attn_mask.shape[-2:]))
     if attn_mask is not None:
         attn_mask = _checked_mask(attn_mask, query, key)
-    at = address or {"key": fresh_key() if dropout_p else 0, "site": 0, "step": 0}
+    at = _address(dropout_p, **(address or {}))
     scale = 1.0 / math.sqrt(max(1, query.shape[-1])) if scale is None else scale
-    y = _attention(query, key, value, attn_mask, *at.values(), scale=scale, causal=is_causal, p=dropout_p)
+    y = _attention(query, key, value, attn_mask, *at, scale=scale, causal=is_causal, p=dropout_p)
     return reshape(y, shape) if enable_gqa and len(y.shape) != len(shape) else y
+
+
+def _address(p: float, key: int | None = None, site: int = 0, step: Any = 0) -> tuple[Any, Any, Any]:
+    """Where the random numbers are drawn, if there are any."""
+    return fresh_key() if p and key is None else key or 0, site, step
 
 
 def _check(query: Any, key: Any, value: Any, grouped: bool) -> None:
     q, k, v = (tuple(x.shape) for x in (query, key, value))
-    data = query.data if isinstance(query, Tensor) else query
-    if backend_of(data).canonical(data.dtype) not in FLOATING:
+    if kind_of(query) not in FLOATING:
         raise DTypeError(f"scaled_dot_product_attention: expected a floating dtype, got {query.dtype}.")
     least = 3 if grouped else 2
     fits = min(map(len, (q, k, v))) >= least and q[-1] == k[-1] and k[-2] == v[-2]
@@ -62,17 +67,15 @@ def _check(query: Any, key: Any, value: Any, grouped: bool) -> None:
         fits = k[-3] == v[-3] > 0 and q[-3] % k[-3] == 0
     if not fits:
         heads = "heads, " * grouped
+        hint = " The heads of query must be a multiple of those of key and value." * grouped
         raise ShapeError(
             f"scaled_dot_product_attention: expected query (..., {heads}l, e), key (..., {heads}s, e) and value "
-            f"(..., {heads}s, d), got {q}, {k} and {v}."
-            + " The heads of query must be a multiple of those of key and value."
-            * grouped
+            f"(..., {heads}s, d), got {q}, {k} and {v}.{hint}"
         )
 
 
 def _checked_mask(mask: Any, query: Any, key: Any) -> Any:
-    data = mask.data if isinstance(mask, Tensor) else mask
-    kind = backend_of(data).canonical(data.dtype)
+    kind = kind_of(mask)
     if kind not in FLOATING and str(kind) != "bool":
         raise DTypeError(f"scaled_dot_product_attention: expected a mask of booleans or floats, got {kind}.")
     shape = (1,) * (2 - len(mask.shape)) + tuple(mask.shape)
@@ -100,11 +103,12 @@ def sinusoidal_positions(length: int, dim: int, base: float = 10000.0, offset: i
 
     In the dtype and on the device of `like`; positions begin with `offset`.
     """
-    place = {"dtype": "float32"} if like is None else {"dtype": like.dtype, "device": like}
+    dtype = "float32" if like is None else dtype_name(like.dtype)
+    place = {"dtype": "float32" if dtype == "float16" else dtype, "device": like}  # float16 counts to 2048 only
     i = arange(dim, **place)
     odd = i % 2.0
     angles = expand_dims(arange(offset, offset + length, **place), axis=1) * base ** ((odd - i) / dim)
-    return where(odd > 0.0, cos(angles), sin(angles))
+    return astype(where(odd > 0.0, cos(angles), sin(angles)), dtype)
 
 
 __all__ = ["apply_rotary", "attention_weights", "scaled_dot_product_attention", "sinusoidal_positions"]

@@ -11,6 +11,7 @@ from ..backend import Ints, Pairs, places
 from ..errors import ShapeError
 from ..ops import conv as ops
 from ..tensor import lift
+from .arguments import each
 
 Setting: TypeAlias = int | Sequence[int]
 
@@ -129,7 +130,7 @@ def fold(
 ) -> Any:
     """Columns (n, c * kh * kw, windows) laid into (n, c, *output_size), summed where windows overlap."""
     how, shape = window("fold", kernel_size, dilation, padding, stride), tuple(input.shape)
-    size, k = each("fold", "output_size", output_size, 2), math.prod(how["kernel"])
+    size, k = each("fold", "output_size", output_size, 2, 1), math.prod(how["kernel"])
     windows = math.prod(_count("fold", size, size, **how))
     if len(shape) not in (2, 3) or shape[-2] % k or shape[-1] != windows:
         raise ShapeError(f"fold: expected input (n, c * {k}, {windows}) or (c * {k}, {windows}), got {shape}.")
@@ -149,11 +150,11 @@ def _convolved(
 ) -> Any:
     kernel, shape = _kernel(name, axes, w, groups), tuple(x.shape)
     _check(name, axes, shape, w.shape[1] * groups, b, w.shape[0])
-    stride, dilation = each(name, "stride", stride, axes), each(name, "dilation", dilation, axes)
+    stride, dilation = each(name, "stride", stride, axes, 1), each(name, "dilation", dilation, axes, 1)
     if isinstance(padding, str):
         pairs = same_padding(name, padding, kernel, stride, dilation)
     else:
-        pairs = tuple((p, p) for p in each(name, "padding", padding, axes, least=0))
+        pairs = tuple((p, p) for p in each(name, "padding", padding, axes, 0))
     _count(name, shape, shape[-axes:], kernel, stride, pairs, dilation)
     how = {"stride": stride, "padding": pairs, "dilation": dilation, "groups": groups}
     return _batched(lambda x: _conv(x, w, b, **how), x, axes + 2)
@@ -165,8 +166,8 @@ def _transposed(
 ) -> Any:  # fmt: skip
     kernel, shape = _kernel(name, axes, w, groups), tuple(x.shape)
     _check(name, axes, shape, w.shape[0], b, w.shape[1] * groups)
-    stride, dilation = each(name, "stride", stride, axes), each(name, "dilation", dilation, axes)
-    padding, more = each(name, "padding", padding, axes, least=0), each(name, "output_padding", more, axes, least=0)
+    stride, dilation = each(name, "stride", stride, axes, 1), each(name, "dilation", dilation, axes, 1)
+    padding, more = each(name, "padding", padding, axes, 0), each(name, "output_padding", more, axes, 0)
     if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
         raise ValueError(f"{name}: expected output_padding below stride {stride} or dilation {dilation}, got {more}.")
     least = transposed_size(shape[-axes:], kernel, stride, padding, dilation)
@@ -188,15 +189,6 @@ def _transposed(
 # -- settings and shapes ----------------------------------------------------------------------------------------------
 
 
-def each(name: str, what: str, value: Setting, axes: int, least: int = 1) -> Ints:
-    """A setting for each axis."""
-    values = (value,) * axes if isinstance(value, int) else tuple(value)
-    values = values * axes if len(values) == 1 else values
-    if len(values) != axes or any(v < least for v in values):
-        raise ValueError(f"{name}: expected {what} of {least} or more, a number or {axes}, got {value}.")
-    return values
-
-
 def same_padding(name: str, padding: str, kernel: Ints, stride: Ints, dilation: Ints) -> Pairs:
     """The zeros before and after each axis that `"same"` or `"valid"` means."""
     if padding not in ("same", "valid"):
@@ -212,10 +204,10 @@ def same_padding(name: str, padding: str, kernel: Ints, stride: Ints, dilation: 
 def window(name: str, kernel_size: Setting, dilation: Setting, padding: Setting, stride: Setting) -> dict[str, Any]:
     """The settings of windows that slide over images."""
     return {
-        "kernel": each(name, "kernel_size", kernel_size, 2),
-        "stride": each(name, "stride", stride, 2),
-        "padding": tuple((p, p) for p in each(name, "padding", padding, 2, least=0)),
-        "dilation": each(name, "dilation", dilation, 2),
+        "kernel": each(name, "kernel_size", kernel_size, 2, 1),
+        "stride": each(name, "stride", stride, 2, 1),
+        "padding": tuple((p, p) for p in each(name, "padding", padding, 2, 0)),
+        "dilation": each(name, "dilation", dilation, 2, 1),
     }
 
 

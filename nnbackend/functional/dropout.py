@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..backend import FLOATING, Array, backend_of
+from ..backend import FLOATING, Array
 from ..errors import DTypeError, ShapeError
 from ..ops import activation
 from ..random import fresh_key, uniform_like
-from ..tensor import Tensor, lift
+from ..tensor import lift
+from .arguments import kind_of, raw_of
 
 _dropout, _alpha_dropout = lift(activation.dropout), lift(activation.alpha_dropout)
 
@@ -54,10 +55,9 @@ def feature_alpha_dropout(
 
 def uniform(name: str, like: Any, key: int | None = None, site: int = 0, step: Any = 0) -> Array:
     """Random numbers in [0, 1) at an address, as a plain array of the shape, dtype and device of `like`."""
-    data = like.data if isinstance(like, Tensor) else like
-    if backend_of(data).canonical(data.dtype) not in FLOATING:
+    if kind_of(like) not in FLOATING:
         raise DTypeError(f"{name}: expected a floating dtype, got {like.dtype}. Cast with .astype('float32').")
-    return uniform_like(data, fresh_key() if key is None else key, site, step)
+    return uniform_like(raw_of(like), fresh_key() if key is None else key, site, step)
 
 
 def _leading(name: str, input: Any, allowed: dict[int, int]) -> int:

@@ -18,14 +18,15 @@ from ..array import (
     take_along_axis,
     where,
 )  # fmt: skip
-from ..backend import CPU, INTEGRAL, SYNC, backend_of, device_of, namespace, to_host
+from ..backend import INTEGRAL, namespace, to_host
 from ..cells import Cell
 from ..errors import DataError, DTypeError, ShapeError
 from ..ops import embedding as _ops
 from ..ops import linalg
 from ..ops.core import constant
 from ..recorder import checked
-from ..tensor import Tensor, lift, plain
+from ..tensor import lift, plain
+from .arguments import kind_of, raw_of, readable
 
 _embedding, _norm = lift(_ops.embedding), lift(linalg.vector_norm)
 
@@ -115,8 +116,7 @@ def _table(
     name: str, input: Any, weight: Any, padding_idx: int | None, max_norm: float | None, norm_type: float
 ) -> tuple[Any, int | None]:
     """The table to look up and the row of padding, when all has been checked and what is long has been shortened."""
-    raw = input.data if isinstance(input, Tensor) else input
-    if (kind := backend_of(raw).canonical(raw.dtype)) not in INTEGRAL:
+    if (kind := kind_of(input)) not in INTEGRAL:
         raise DTypeError(f"{name}: expected integers, got {kind}. Cast with .astype('int64').")
     if len(weight.shape) != 2:
         raise ShapeError(f"{name}: expected a table (rows, columns), got shape {tuple(weight.shape)}.")
@@ -192,12 +192,12 @@ def _ones(index: Any, dtype: Any) -> Any:
 
 
 def _check_rows(input: Any, rows: int, name: str) -> None:
-    values, bounds = _readable(input), getattr(input, "bounds", None)
+    values, bounds = readable(input), getattr(input, "bounds", None)
     if bounds is None and values is not None and values.size:
         bounds = int(values.min()), int(values.max())
     if bounds is None or (bounds[0] >= 0 and bounds[1] < rows):
         return
-    values = to_host(input.data if isinstance(input, Tensor) else input)
+    values = to_host(raw_of(input))
     bad = ((values < 0) | (values >= rows)).reshape(-1)
     found, row = f"a batch of data with numbers from {bounds[0]} to {bounds[1]}", None
     if bad.any():
@@ -210,19 +210,13 @@ def _check_rows(input: Any, rows: int, name: str) -> None:
 
 
 def _check_offsets(offsets: Any, count: int, include_last_offset: bool) -> None:
-    values = _readable(offsets)
+    values = readable(offsets)
     if values is None:
         return
     ordered = not values.size or (values[0] == 0 and (values[1:] >= values[:-1]).all() and values[-1] <= count)
     if not ordered or (include_last_offset and not (values.size and values[-1] == count)):
         last = f"to {count}" if include_last_offset else f"and at most {count}"
         raise DataError(f"embedding_bag: expected offsets from 0 on, never falling, {last}; got {values.tolist()}.")
-
-
-def _readable(x: Any) -> Any:
-    """The values where looking at them costs no wait for a device, else None."""
-    raw = x.data if isinstance(x, Tensor) else x
-    return to_host(raw) if device_of(raw) == CPU or SYNC else None
 
 
 __all__ = ["embedding", "embedding_bag"]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..array import astype, iinfo
-from ..backend import CPU, FLOATING, INTEGRAL, SYNC, Array, HostArray, backend_of, device_of, to_host
+from ..backend import FLOATING, INTEGRAL, HostArray, to_host
 from ..errors import DataError, LabelError, ShapeError
 from ..recorder import Unfit, checked
-from ..tensor import Tensor
+from .arguments import kind_of, raw_of, readable
 
 REDUCTIONS = ("mean", "sum", "none")
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -45,7 +45,7 @@ def check_pair(
 ) -> None:
     """ShapeError unless the two shapes are equal; LabelError for class indices where scores are expected."""
     have, want = tuple(input.shape), tuple(target.shape)
-    if len(have) > 1 and have[:1] + have[2:] == want and backend_of(target).canonical(target.dtype) in INTEGRAL:
+    if len(have) > 1 and have[:1] + have[2:] == want and kind_of(target) in INTEGRAL:
         raise LabelError(
             f"{name}: expected targets of shape {have}, got class indices {want}. Use one_hot(target, {have[1]})."
         )
@@ -76,7 +76,7 @@ def check_shape(array: Any, shape: tuple[int, ...], what: str, name: str) -> Non
 
 def is_floating(x: Any) -> bool:
     """Whether an array holds real numbers, such as probabilities of classes."""
-    return backend_of(raw := _raw(x)).canonical(raw.dtype) in FLOATING
+    return kind_of(x) in FLOATING
 
 
 def as_scores(target: Any, input: Any) -> Any:
@@ -98,7 +98,7 @@ def check_classes(
             f"For one sample, give input (classes,) and one class."
         )
     check_reduction(shape, reduction, name)
-    kind = backend_of(raw := _raw(target)).canonical(raw.dtype)
+    kind = kind_of(target)
     if kind in FLOATING:
         if not probabilities or tuple(target.shape) != shape:
             raise LabelError(
@@ -132,12 +132,12 @@ def check_labels(target: Any, classes: int, name: str, ignore_index: int | None 
 
 
 def _inside(target: Any, classes: int, name: str, ignore_index: int | None, may: bool) -> None:
-    raw, bounds = _raw(target), getattr(target, "bounds", None)
+    bounds = getattr(target, "bounds", None)
     if bounds is None or may:
-        labels = _readable(raw)
+        labels = readable(target)
         bounds = _bounds(labels[labels != ignore_index] if may and labels is not None else labels)
     if bounds is not None and not (bounds[0] >= 0 and bounds[1] < classes):
-        _refuse(to_host(raw), bounds, classes, name, ignore_index, may)
+        _refuse(to_host(raw_of(target)), bounds, classes, name, ignore_index, may)
 
 
 def _bounds(labels: Any) -> tuple[int, int] | None:
@@ -169,20 +169,11 @@ def _refuse(
 
 def check_range(x: Any, name: str, what: str, low: float = 0.0, high: float = 1.0, hint: str = "") -> None:
     """ValueError for values outside [low, high], for `checked`."""
-    values = _readable(_raw(x))
+    values = readable(x)
     if values is not None and values.size and not (values.min() >= low and values.max() <= high):
         raise ValueError(
             f"{name}: expected {what} in [{low:g}, {high:g}], got {values.min():.4g} to {values.max():.4g}.{hint}"
         )
-
-
-def _readable(raw: Array) -> HostArray | None:
-    """The values where looking at them costs no wait for a device, else None."""
-    return to_host(raw) if device_of(raw) == CPU or SYNC else None
-
-
-def _raw(x: Any) -> Array:
-    return x.data if isinstance(x, Tensor) else x
 
 
 __all__: list[str] = []

@@ -7,27 +7,18 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from ..array import arange, broadcast_to, concat, mean, reshape, take_along_axis, where
-from ..backend import CPU, SYNC, device_of, namespace, to_host
+from ..backend import namespace
 from ..errors import ShapeError
 from ..ops import pool as _pool
 from ..ops import resample
 from ..random import fresh_key, uniform_like
 from ..recorder import checked
 from ..tensor import Tensor, lift
+from .arguments import each, raw_of, readable
 
 Size: TypeAlias = int | Sequence[int]
 _max, _max_indices = lift(_pool.max_pool), lift(_pool.max_pool_indices, differentiable=False)
 _avg, _unpool, _along = lift(_pool.avg_pool), lift(_pool.max_unpool), lift(resample.resample)
-
-
-def _each(value: Any, axes: int, name: str) -> tuple[int, ...]:
-    """One number for each axis."""
-    numbers = (value,) * axes if not isinstance(value, Sequence) else tuple(value)
-    if len(numbers) == 1:
-        numbers *= axes
-    if len(numbers) != axes:
-        raise ValueError(f"{name}: expected one number or {axes}, got {value!r}.")
-    return numbers
 
 
 def _check_axes(x: Any, axes: int, name: str) -> None:
@@ -40,8 +31,8 @@ def _windows(
     shape: tuple[int, ...], axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil: bool, name: str
 ) -> list[dict[str, int]]:
     """The windows along each of the last axes. Those that would start in the padding on the right are left out."""
-    kernels, paddings, dilations = (_each(v, axes, name) for v in (kernel_size, padding, dilation))
-    strides = kernels if stride is None or stride == () else _each(stride, axes, name)
+    kernels, strides = _steps(name, kernel_size, stride, axes)
+    paddings, dilations = each(name, "padding", padding, axes), each(name, "dilation", dilation, axes)
     found = []
     for axis, k, s, p, d in zip(
         range(len(shape) - axes, len(shape)), kernels, strides, paddings, dilations, strict=True
@@ -60,10 +51,16 @@ def _windows(
     return found
 
 
+def _steps(name: str, kernel_size: Any, stride: Any, axes: int) -> tuple[Any, Any]:
+    """Kernel and stride along each axis: windows are side by side unless the stride is given."""
+    kernels = each(name, "kernel_size", kernel_size, axes)
+    return kernels, kernels if stride is None or stride == () else each(name, "stride", stride, axes)
+
+
 def _plane(x: Any, axes: int) -> Any:
     """The number of each element in its plane, counted along the last axes."""
     inner = tuple(x.shape[-axes:])
-    index = reshape(arange(math.prod(inner), device=x.data if isinstance(x, Tensor) else x), inner)
+    index = reshape(arange(math.prod(inner), device=raw_of(x)), inner)
     return broadcast_to(index if isinstance(x, Tensor) else index.data, tuple(x.shape))
 
 
@@ -118,8 +115,8 @@ def max_pool3d(
 def _max_unpool(x: Any, indices: Any, axes: int, kernel: Any, stride: Any, padding: Any, size: Any) -> Any:
     name, shape = f"max_unpool{axes}d", tuple(x.shape)
     _check_axes(x, axes, name)
-    kernels, paddings = _each(kernel, axes, name), _each(padding, axes, name)
-    strides = kernels if stride is None or stride == () else _each(stride, axes, name)
+    kernels, strides = _steps(name, kernel, stride, axes)
+    paddings = each(name, "padding", padding, axes)
     settings = zip(shape[-axes:], kernels, strides, paddings, strict=True)
     usual = tuple((n - 1) * s - 2 * p + k for n, k, s, p in settings)
     whole = usual if size is None else tuple(size)[-axes:]
@@ -134,11 +131,9 @@ def _max_unpool(x: Any, indices: Any, axes: int, kernel: Any, stride: Any, paddi
 
 
 def _check_places(indices: Any, n: int, name: str) -> None:
-    raw = indices.data if isinstance(indices, Tensor) else indices
-    if device_of(raw) == CPU or SYNC:
-        host = to_host(raw)
-        if host.size and not (host.min() >= 0 and host.max() < n):
-            raise ValueError(f"{name}: expected indices from 0 to {n - 1}, got {host.min()} to {host.max()}.")
+    host = readable(indices)
+    if host is not None and host.size and not (host.min() >= 0 and host.max() < n):
+        raise ValueError(f"{name}: expected indices from 0 to {n - 1}, got {host.min()} to {host.max()}.")
 
 
 def max_unpool1d(
@@ -219,7 +214,7 @@ def _lp_pool(x: Any, axes: int, norm_type: float, kernel: Any, stride: Any, ceil
     if math.isinf(norm_type):
         sign = 1.0 if norm_type > 0 else -1.0
         return _max_pool(abs(x) * sign, axes, kernel, stride, 0, 1, ceil_mode, False) * sign
-    count = math.prod(_each(kernel, axes, f"lp_pool{axes}d"))
+    count = math.prod(each(f"lp_pool{axes}d", "kernel_size", kernel, axes))
     y = _avg_pool(x**norm_type, axes, kernel, stride, 0, ceil_mode, True, None)
     zero = y == 0.0  # where the root has no gradient
     return where(zero, 0.0, (where(zero, 1.0, y) * count) ** (1.0 / norm_type))
@@ -252,7 +247,7 @@ def lp_pool3d(
 def _outputs(x: Any, axes: int, output_size: Any, name: str) -> list[tuple[int, int, int]]:
     """(axis, length, length afterwards) of each of the last axes."""
     _check_axes(x, axes, name)
-    sizes, first = _each(output_size, axes, name), len(x.shape) - axes
+    sizes, first = each(name, "output_size", output_size, axes), len(x.shape) - axes
     found = [(first + i, x.shape[first + i], x.shape[first + i] if m is None else m) for i, m in enumerate(sizes)]
     if any(m < 1 for _, _, m in found):
         raise ValueError(f"{name}: expected an output_size of at least 1, got {output_size!r}.")
@@ -332,21 +327,20 @@ def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
 def _fractional(
     x: Any, axes: int, kernel: Any, output_size: Any, output_ratio: Any, indices: bool, samples: Any, address: Any
 ) -> Any:
-    name, raw = f"fractional_max_pool{axes}d", x.data if isinstance(x, Tensor) else x
+    name, raw = f"fractional_max_pool{axes}d", raw_of(x)
     _check_axes(x, axes, name)
-    kernels, inner = _each(kernel, axes, name), tuple(x.shape[-axes:])
+    kernels, inner = each(name, "kernel_size", kernel, axes), tuple(x.shape[-axes:])
     if (output_size is None) == (output_ratio is None):
         raise ValueError(f"{name}: expected either output_size or output_ratio, got {output_size}, {output_ratio}.")
     if output_size is None:
-        output_size = [int(n * r) for n, r in zip(inner, _each(output_ratio, axes, name), strict=True)]
-    outs = _each(output_size, axes, name)
+        output_size = [int(n * r) for n, r in zip(inner, each(name, "output_ratio", output_ratio, axes), strict=True)]
+    outs = each(name, "output_size", output_size, axes)
     if any(k < 1 or out < 1 or k + out - 1 > n for n, k, out in zip(inner, kernels, outs, strict=True)):
         raise ShapeError(f"{name}: expected output_size + kernel_size - 1 up to {inner}, got {outs} and {kernels}.")
     xp, lead = namespace(raw), (1,) * (axes + 2 - len(x.shape)) + tuple(x.shape[:-axes])
     if samples is None:
         samples = uniform_like(xp.zeros((*lead, axes), dtype=raw.dtype, device=raw.device), *address)
-    samples = samples.data if isinstance(samples, Tensor) else samples
-    samples = samples[(*(slice(n) for n in lead), ...)]  # PyTorch's may be more than there are planes
+    samples = raw_of(samples)[(*(slice(n) for n in lead), ...)]  # PyTorch's may be more than there are planes
     places, step = 0, 1
     for a in reversed(range(axes)):  # the number in the plane of each element of each window
         n, k, out = inner[a], kernels[a], outs[a]

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..array import arange, asarray, expand_dims, take_along_axis, tensor, where
-from ..backend import CPU, INTEGRAL, device_of, to_host
+from ..backend import INTEGRAL
 from ..errors import DTypeError, LabelError, ShapeError
 from ..ops import recurrent
 from ..recorder import checked
 from ..tensor import Tensor, lift
+from .arguments import readable
 
 _rnn, _gru, _lstm = lift(recurrent.rnn), lift(recurrent.gru), lift(recurrent.lstm)
 
@@ -124,10 +125,8 @@ def _ends(lengths: Any, x: Any) -> Any:
 
 def _check_lengths(lengths: Any, steps: int) -> None:
     """LabelError for values out of range; those on another device than the CPU are not looked at, unless known."""
-    data = lengths.data if isinstance(lengths, Tensor) else lengths
-    bounds = getattr(lengths, "bounds", None)
-    if bounds is None and device_of(data) == CPU and 0 not in data.shape:
-        host = to_host(data)
+    host, bounds = readable(lengths), getattr(lengths, "bounds", None)
+    if bounds is None and host is not None and host.size:
         bounds = host.min(), host.max()
     if bounds is not None and not 1 <= bounds[0] <= bounds[1] <= steps:
         raise LabelError(f"lengths: expected 1..{steps}, got {bounds[0]}..{bounds[1]}.")

@@ -26,7 +26,8 @@ from ..errors import ShapeError
 from ..ops import resample as _resample
 from ..ops.core import constant
 from ..ops.resample import Taps, aligned
-from ..tensor import Tensor, lift
+from ..tensor import lift
+from .arguments import each, raw_of
 from .pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 _along = lift(_resample.resample)
@@ -57,23 +58,21 @@ def interpolate(
     if (size is None) == (scale_factor is None):
         raise ValueError(f"interpolate: expected either size or scale_factor, got {size} and {scale_factor}.")
     given: Any = size if scale_factor is None else scale_factor
-    each = (given,) * axes if not isinstance(given, Sequence) else tuple(given)
-    if len(each) != axes:
-        raise ValueError(f"interpolate: expected one number or {axes}, got {given}.")
+    wanted = each("interpolate", "size" if scale_factor is None else "scale_factor", given, axes)
     if recompute_scale_factor and size is not None:
         raise ValueError("interpolate: expected scale_factor with recompute_scale_factor, got size.")
-    outs = each if scale_factor is None else tuple(math.floor(n * s) for n, s in zip(inner, each, strict=True))
+    outs = wanted if scale_factor is None else tuple(math.floor(n * s) for n, s in zip(inner, wanted, strict=True))
     if any(n < 1 for n in (*inner, *outs)):
         raise ShapeError(f"interpolate: expected at least one element in and out, got {inner} to {outs}.")
     if mode == "area":
         return _AREA[axes](input, outs)
     by_size, corners = scale_factor is None or recompute_scale_factor, bool(align_corners)
     kind = mode if mode.startswith("nearest") else "cubic" if mode == "bicubic" else "linear"
-    for axis, n, out, s in zip(range(2, 2 + axes), inner, outs, each, strict=True):
+    for axis, n, out, s in zip(range(2, 2 + axes), inner, outs, wanted, strict=True):
         step = (n - 1) / max(1, out - 1) * (out > 1) if corners else n / out if by_size else 1.0 / s
         if antialias:
             taps = _widened(kind, n, out, step)
-        elif not corners and ((out == n and kind in ("nearest", "linear")) or (out == 2 * n and kind == "nearest")):
+        elif (kind == "linear" and not corners and out == n) or (mode == "nearest" and axes == 2 and out in (n, 2 * n)):
             taps = _taps(kind, n, out, n / out, corners)  # as in PyTorch, whatever the scale
         else:
             taps = _taps(kind, n, out, step, corners)
@@ -149,7 +148,7 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
             f"affine_grid: expected theta (n, 2, 3) or (n, 3, 4) for a size of positive (n, c, ...), got "
             f"{tuple(theta.shape)} for {tuple(size)}."
         )
-    raw = theta.data if isinstance(theta, Tensor) else theta
+    raw = raw_of(theta)
     xp = namespace(raw)
     lines = []
     for m in inner:

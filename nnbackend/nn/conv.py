@@ -10,7 +10,8 @@ from .. import functional as F
 from ..backend import DeviceLike
 from ..cells import Parameter
 from ..errors import ShapeError
-from ..functional.conv import Setting, each, same_padding, transposed_size, window
+from ..functional.arguments import each
+from ..functional.conv import Setting, same_padding, transposed_size, window
 from . import init
 from .module import Module
 
@@ -44,11 +45,11 @@ class _Conv(Module):
         if padding_mode not in modes:
             raise ValueError(f"{name}: expected padding_mode to be one of {modes}, got {padding_mode!r}.")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride = each(name, "kernel_size", kernel_size, axes), each(name, "stride", stride, axes)
-        self.dilation = each(name, "dilation", dilation, axes)
+        self.kernel_size = each(name, "kernel_size", kernel_size, axes, 1)
+        self.stride, self.dilation = each(name, "stride", stride, axes, 1), each(name, "dilation", dilation, axes, 1)
         if isinstance(padding, str):
             same_padding(name, padding, self.kernel_size, self.stride, self.dilation)
-        self.padding: Any = padding if isinstance(padding, str) else each(name, "padding", padding, axes, least=0)
+        self.padding: Any = padding if isinstance(padding, str) else each(name, "padding", padding, axes, 0)
         self.padding_mode = padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         bound = 1.0 / math.sqrt(second // groups * math.prod(self.kernel_size))
@@ -67,13 +68,6 @@ class _Conv(Module):
 
     def _pairs(self) -> Any:
         return same_padding(type(self).__name__, str(self.padding), self.kernel_size, self.stride, self.dilation)
-
-    def extra_repr(self) -> str:
-        """Without settings that are the default for all axes."""
-        text, defaults = super().extra_repr(), {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
-        for name, value in defaults.items():
-            text = text.replace(f", {name}={(value,) * self.axes}", "")
-        return text
 
 
 class Conv1d(_Conv):
@@ -116,7 +110,7 @@ class _ConvTranspose(_Conv):
         device: DeviceLike = "cpu",
         dtype: Any = "float32",
     ) -> None:
-        self.output_padding = each(type(self).__name__, "output_padding", output_padding, self.axes, least=0)
+        self.output_padding = each(type(self).__name__, "output_padding", output_padding, self.axes, 0)
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )

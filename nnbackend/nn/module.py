@@ -120,7 +120,7 @@ class Module:
         what = type(self).__name__
         if not isinstance(name, str) or not (value is None or isinstance(value, kind)):
             got = f"{type(name).__name__} and {type(value).__name__}"
-            raise TypeError(f"{what}: expected a name and modules, parameters or tensors of its kind, got {got}.")
+            raise TypeError(f"{what}: expected a name and a {kind.__name__} or None, got {got}.")
         taken = getattr(self, name, None)
         if not name or "." in name or not (taken is None or isinstance(taken, kind)):
             raise KeyError(f"{what}: expected a name without a dot that is not taken, got {name!r}.")
@@ -338,14 +338,16 @@ class Module:
         """The settings of the layer, for its line in the printed model: the constructor's arguments but defaults."""
         words = []
         for name, argument in inspect.signature(type(self)).parameters.items():
-            value = self.__dict__.get(name, argument.default)
-            if isinstance(argument.default, bool) and not isinstance(value, bool):
+            default = argument.default
+            value = self.__dict__.get(name, default)
+            if isinstance(default, bool) and not isinstance(value, bool):
                 value = value is not None  # `bias=True` becomes a parameter or None
             if isinstance(value, Tensor):
                 value = tuple(value.shape)
-            if value is argument.empty or value == argument.default:
+            everywhere = isinstance(value, tuple) and value == (default,) * len(value)  # for each axis
+            if value is argument.empty or value == default or everywhere:
                 continue
-            words.append(repr(value) if argument.default is argument.empty else f"{name}={value!r}")
+            words.append(repr(value) if default is argument.empty else f"{name}={value!r}")
         return ", ".join(words)
 
     def _line(self) -> str:

@@ -235,10 +235,6 @@ class _FractionalMaxPool(RandomModule):
         settings = (self.output_size, self.output_ratio, self.return_indices, self._random_samples)
         return type(self).function(x, self.kernel_size, *settings, **self.next_address())
 
-    def extra_repr(self) -> str:
-        """The settings without the samples."""
-        return f"{self.kernel_size}, output_size={self.output_size}, output_ratio={self.output_ratio}"
-
 
 class FractionalMaxPool2d(_FractionalMaxPool):
     """The largest elements of windows at random distances in the last two axes (Graham, 2014)."""

@@ -196,12 +196,13 @@ class Transformer(Module):
         def norm() -> LayerNorm:
             return LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
 
-        self.encoder = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*settings, device, dtype), num_encoder_layers, norm()
-        )
-        self.decoder = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*settings, device, dtype), num_decoder_layers, norm()
-        )
+        if custom_encoder is None:
+            layer: Module = TransformerEncoderLayer(*settings, device, dtype)
+            custom_encoder = TransformerEncoder(layer, num_encoder_layers, norm())
+        if custom_decoder is None:
+            layer = TransformerDecoderLayer(*settings, device, dtype)
+            custom_decoder = TransformerDecoder(layer, num_decoder_layers, norm())
+        self.encoder, self.decoder = custom_encoder, custom_decoder
         for p in self.parameters():
             if len(p.shape) > 1:
                 p.initialiser = init.xavier_uniform()

@@ -51,9 +51,10 @@ def attention_weights(q: Array, k: Array, mask: Array | None = None, *, scale: f
 def rotary(x: Array, dim: int, base: float, offset: int) -> Op:
     """Columns i and i + dim / 2 of (..., l, d) turned by the angle (offset + position) / base ** (2i / dim)."""
     xp, half = namespace(x), dim // 2
-    at = xp.arange(offset, offset + x.shape[-2], dtype=x.dtype, device=x.device)
-    angles = xp.expand_dims(at, axis=1) * base ** (xp.arange(half, dtype=x.dtype, device=x.device) * (-1.0 / half))
-    c, s = xp.cos(angles), xp.sin(angles)
+    place = {"dtype": x.dtype if xp.finfo(x.dtype).bits > 16 else xp.float32, "device": x.device}
+    at = xp.arange(offset, offset + x.shape[-2], **place)  # float16 counts to 2048 only
+    angles = xp.expand_dims(at, axis=1) * base ** (xp.arange(half, **place) * (-1.0 / half))
+    c, s = xp.astype(xp.cos(angles), x.dtype), xp.astype(xp.sin(angles), x.dtype)
 
     def turned(x: Array, s: Array) -> Array:
         a, b = x[..., :half], x[..., half:dim]

@@ -120,7 +120,7 @@ def matrix_power(x: Array, n: int) -> Array:
         n >>= 1
         x = x @ x if n else x
     if power is None:
-        power = x * 0.0 + xp.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        power = x * 0 + xp.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     return power
 
 

@@ -45,7 +45,10 @@ def _joined(x: Array, keys: Keys, axis: int, out: int, join: Callable[[Array, Ar
 
 
 def max_pool(x: Array, *, axis: int, kernel: int, stride: int, padding: int, dilation: int, out: int) -> Op:
-    """The largest element of each window along `axis`; the first of equal ones gets the gradient. NaN is largest."""
+    """The largest element of each window along `axis`; the first of equal ones gets the gradient.
+
+    NaN is largest; the gradient of a window with NaN goes to any element, for it means nothing.
+    """
     keys = _keys(x.shape[axis], axis, kernel, stride, padding, dilation, out)
     y = _joined(x, keys, axis, out, namespace(x).maximum, -math.inf)
     apart = stride >= (kernel - 1) * dilation + 1

@@ -30,11 +30,18 @@ def _weighted(x: Array, axis: int, taps: Taps) -> Array:
 
 
 def aligned(rows: list[list[tuple[int, float]]]) -> Taps:
-    """Taps from the (where, weight) pairs of each new element, filled up with weights of 0."""
+    """Taps from the (where, weight) pairs of each new element; the last pair of a short one is split, for 0 * inf."""
     count = max(1, *map(len, rows))
-    filled = [row + [(row[-1][0] if row else 0, 0.0)] * (count - len(row)) for row in rows]
+    filled = [_filled(row or [(0, 0.0)], count) for row in rows]
     taps = [(tuple(row[k][0] for row in filled), tuple(row[k][1] for row in filled)) for k in range(count)]
     return tuple(tap for tap in taps if any(tap[1])) or (taps[0],)
+
+
+def _filled(row: list[tuple[int, float]], count: int) -> list[tuple[int, float]]:
+    """The pairs as so many of them."""
+    *pairs, (where, weight) = row
+    n = count - len(pairs)
+    return pairs + [(where, weight / n)] * n
 
 
 @functools.lru_cache(256)

@@ -54,7 +54,7 @@ def logcumsumexp(x: Array, axis: int | None = None) -> Array:
 
 
 def extremes(x: Array, axis: int | None, better: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
-    """Running extremes along `axis` and where they stand; of equal ones the last, as in PyTorch."""
+    """Running extremes along `axis` and where they stand; of equal ones the last, and NaN stays, as in PyTorch."""
     axis, values = _only(x, axis), constant(x)
     xp = namespace(values)
     n = x.shape[axis]
@@ -62,7 +62,7 @@ def extremes(x: Array, axis: int | None, better: Callable[[Array, Array], Array]
     places, step = xp.broadcast_to(line, x.shape), 1
     while step < n:
         now, then = _part(values, axis, step, None), _part(values, axis, None, n - step)
-        keep = better(now, then)
+        keep = better(now, then) | (now != now)
         best = xp.where(keep, now, then)
         where = xp.where(keep, _part(places, axis, step, None), _part(places, axis, None, n - step))
         values = xp.concat([_part(values, axis, None, step), best], axis=axis)
