@@ -12,6 +12,7 @@ from compiled_twins import training as usual_step
 
 import nnbackend as nb
 from nnbackend import nn, optim
+from nnbackend.backend import threads
 from nnbackend.backend.threads import Pool, _blas, num_threads, one_blas_thread, set_num_threads, spread
 from nnbackend.program.replay_numpy import blocks, schedule
 
@@ -291,3 +292,15 @@ def test_a_recording_does_not_take_another_threads_updates_for_its_own():
         compiled(nb.ones((3, 2)))
     assert compiled.program is not None
     assert compiled.program.written == []
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((2048, 64), (64, 16)), ((50, 30), (30, 20)), ((1, 9), (9, 1))])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_by_threads_of_ours(shapes, turned, monkeypatch):
+    monkeypatch.setattr(threads, "WORTH_THREADS", 1000)
+    monkeypatch.setattr(threads, "num_threads", lambda: 3)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s[::-1]).T if turned else rng.standard_normal(s) for s in shapes)
+    out = np.empty((len(a), b.shape[1]))
+    threads.dot(a, b, out)
+    np.testing.assert_allclose(out, a @ b, rtol=1e-12, atol=1e-12)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
+WORTH_THREADS = 1 << 20  # products of two numbers in a product of matrices
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _SYMBOLS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
 _asked: list[int] = []  # by `set_num_threads`, where the BLAS cannot be told
@@ -155,6 +157,28 @@ def _forked() -> None:
         n = _alone[0]
         _alone.clear()
         set_num_threads(n)
+
+
+def dot(a: Any, b: Any, out: Any) -> None:
+    """A product of matrices by threads of ours: for programs in which other work is in them, too.
+
+    OpenBLAS's own threads go on looking for work long after a product, and take the core from ours meanwhile.
+    """
+    rows, n = len(out), num_threads()
+    if n == 1:
+        np.dot(a, b, out)
+        return
+    if rows < 16 * n or a.size * out.shape[1] < WORTH_THREADS:
+        with one_blas_thread():
+            np.dot(a, b, out)
+        return
+    edges = [rows * i // n for i in range(n + 1)]
+
+    def some(parts: Sequence[slice]) -> None:
+        for part in parts:
+            np.dot(a[part], b, out[part])
+
+    spread(some, [slice(i, j) for i, j in pairwise(edges)])
 
 
 if hasattr(os, "register_at_fork"):

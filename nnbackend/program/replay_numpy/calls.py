@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ...backend import NUMPY, PRIMITIVES
+from ...backend.threads import dot
 from ...random import generator
 from ..graph import Node, function
 from .lower import elementwise, ufunc
 
+SPREAD = frozenset({"conv", "conv_transpose", "conv_weight"})  # by threads of ours, and products beside them are small
 Ref = Callable[[Node], str]
 
 REDUCE = {
@@ -92,7 +94,8 @@ def _reduction(replay: Any, n: Node, out: str, ref: Ref) -> bool:
 
 
 def _product(replay: Any, n: Node, out: str, ref: Ref) -> bool:
-    replay.code.call(np.dot if n.op == "dot" else np.matmul, *map(ref, n.inputs), out)
+    product = np.matmul if n.op != "dot" else dot if replay.spreads else np.dot
+    replay.code.call(product, *map(ref, n.inputs), out)
     return True
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..graph import HOLE, Node, Program, is_view
 from ..simplify import simplified
 from .blocks import Loop
-from .calls import called, view_of, view_text, write
+from .calls import SPREAD, called, view_of, view_text, write
 from .code import Code
 from .lower import BLAS, lowered
 from .memory import Memory, flat_of
@@ -40,6 +40,7 @@ class Replay:
         _separate(program)
         _lay_out_gradients(program)
         self.threads, self.threaded, self.checks = threads, False, 0
+        self.spreads = any(n.op in SPREAD for n in program.nodes)
         schedule = scheduled(program)
         self.memory = Memory(program, schedule)
         self.code = Code()
