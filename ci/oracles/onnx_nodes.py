@@ -1,8 +1,5 @@
 """ONNX's node tests on our functions: values to 1e-5, and a table of what agrees."""
 
-import argparse
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +10,7 @@ import nnbackend as nb
 
 from .onnx_maths import SAME
 from .onnx_ops import OPS, Unmapped
-from .table import Table, first_line
+from .table import Table, command, first_line
 
 ALL = {**SAME, **OPS}
 ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}  # expected values given to four digits
@@ -74,15 +71,5 @@ def run(names: list[str]) -> Table:
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("operators", nargs="*")
-    parser.add_argument("-v", action="store_true", help="every failing case")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    np.seterr(all="ignore")
-    sys.exit(not run(args.operators).show(args.v))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, run)

@@ -1,7 +1,13 @@
 """Counts per module or operator, with what went wrong and why some are left out."""
 
+import argparse
 import collections
+import sys
 import traceback
+import warnings
+from collections.abc import Callable
+
+import numpy as np
 
 KINDS = ("agree", "fail", "unmapped", "missing")
 
@@ -46,3 +52,14 @@ def first_line(error: BaseException) -> str:
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({frame.filename.rpartition('nnbackend/')[2]}:{frame.lineno})"
+
+
+def command(doc: str | None, run: Callable[[list[str]], Table]) -> None:
+    """A command line: names of what to look at (all without), and -v for every failing case."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("-v", action="store_true", help="every failing case")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    np.seterr(all="ignore")
+    sys.exit(not run(args.names).show(args.v))

@@ -1,15 +1,14 @@
 """PyTorch's module database on our layers: values, gradients and states to 1e-7, and a table of what agrees."""
 
-import argparse
-import sys
-import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from nnbackend import nn
 from tests.torch_case import Case, check
 
-from .table import Table, first_line
+from .table import Table, command, first_line
 from .torch_side import Foreign, answered, asked, module_cases
 
 UNMAPPED = {
@@ -32,10 +31,9 @@ def why_unmapped(case: Case) -> str | None:
     return None
 
 
-def run(names: list[str]) -> Table:
-    """Every case of these modules, or of all."""
-    table = Table("module")
-    for ask in module_cases(names):
+def mapped(asks: Iterable[Any], table: Table) -> Iterator[tuple[Case, Any]]:
+    """The cases that have a counterpart here; the others go into the table, with the reason."""
+    for ask in asks:
         name = ask.cls.__name__
         try:
             case = asked(ask)
@@ -47,31 +45,28 @@ def run(names: list[str]) -> Table:
         elif not hasattr(nn, name):
             table.add(name, "missing")
         else:
-            try:
-                answered(case, ask)
-            except Exception as error:
-                table.add(name, "unmapped", f"unmapped: PyTorch raises {first_line(error)[:100]}")
-                continue
-            if reason := why_unmapped(case):
-                table.add(name, "unmapped", f"unmapped: {reason}")
-                continue
-            try:
-                check(case)
-                table.add(name, "agree")
-            except Exception as error:
-                table.add(name, "fail", f"{case}: {first_line(error)}")
+            yield case, ask
+
+
+def run(names: list[str]) -> Table:
+    """Every case of these modules, or of all."""
+    table = Table("module")
+    for case, ask in mapped(module_cases(names), table):
+        try:
+            answered(case, ask)
+        except Exception as error:
+            table.add(case.name, "unmapped", f"unmapped: PyTorch raises {first_line(error)[:100]}")
+            continue
+        if reason := why_unmapped(case):
+            table.add(case.name, "unmapped", f"unmapped: {reason}")
+            continue
+        try:
+            check(case)
+            table.add(case.name, "agree")
+        except Exception as error:
+            table.add(case.name, "fail", f"{case}: {first_line(error)}")
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*")
-    parser.add_argument("-v", action="store_true", help="every failing case")
-    args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    np.seterr(all="ignore")
-    sys.exit(not run(args.modules).show(args.v))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, run)
