@@ -22,4 +22,4 @@ if __name__ == "__main__":
     trainer, accuracy, confusion = run(args.seed, args.device, args.epochs, verbose=True)
     print("true digit (row) against predicted digit (column):")
     print(confusion.numpy())
-    finish(trainer.net, args.save, "test accuracy", accuracy, target=0.954)
+    finish(args, trainer.net, "test accuracy", accuracy, target=0.954)

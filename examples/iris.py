@@ -63,4 +63,4 @@ def run(recipe, seed, device="cpu", epochs=None, verbose=False):
 if __name__ == "__main__":
     args = parse(__doc__.splitlines()[0], epochs=None, recipe=["tutorial", "modern"])
     trainer, accuracy = run(args.recipe, args.seed, args.device, args.epochs, verbose=True)
-    finish(trainer.net, args.save, "test accuracy", accuracy, target=0.85)
+    finish(args, trainer.net, "test accuracy", accuracy, target=0.85)

@@ -28,4 +28,4 @@ if __name__ == "__main__":
     run.fit(X, y, epochs=args.epochs, batch_size=None, report_every=2_000)
     for row, output in zip(X, run.predict(X), strict=True):
         print(f"{row} -> {output[0]:.3f}")
-    finish(run.net, args.save, "accuracy", run.evaluate(X, y)["accuracy"], target=1.0)
+    finish(args, run.net, "accuracy", run.evaluate(X, y)["accuracy"], target=1.0)

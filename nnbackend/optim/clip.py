@@ -11,6 +11,8 @@ from ..cells import Parameter, gradients_of
 from ..errors import NonFiniteError
 from ..tensor import Tensor
 
+__all__ = ["clip_grad_norm", "clip_grad_value"]
+
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float, error_if_nonfinite: bool = False) -> Any:
     """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before, not waiting for it.

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from ..backend import Array, backend_of, namespace
+from ..backend import Array, backend_of, dtype_name, namespace
 from ..cells import Buffer, Cell, Parameter, Scalar
+
+NARROW = ("float16", "bfloat16")  # weights of these are updated in float32
+Start: TypeAlias = (
+    float | tuple[int, ...]
+)  # of a slot: a number to fill the parameter's shape, or a shape to fill with 0
 
 
 def lay_out(parameters: Iterable[Parameter]) -> None:
@@ -31,28 +36,44 @@ def lay_out(parameters: Iterable[Parameter]) -> None:
             offset += n
 
 
-History: TypeAlias = dict[Parameter, tuple[int, dict[str, Array]]]
+class Memory:
+    """What an optimizer knows of one parameter: how often it has stepped, arrays and numbers by name."""
+
+    __slots__ = ("numbers", "slots", "steps")
+
+    def __init__(self, steps: int, slots: dict[str, Array], numbers: dict[str, float]) -> None:
+        self.steps, self.slots, self.numbers = steps, slots, numbers
+
+
+History: TypeAlias = dict[Parameter, Memory]
 
 
 class Run:
-    """Parameters side by side in one buffer (or a single one, alone) with what an optimizer remembers of them."""
+    """Parameters side by side in one buffer (or a single one, alone) with what an optimizer remembers of them.
 
-    def __init__(self, parameters: list[Parameter], steps: int, slots: dict[str, Buffer]) -> None:
+    A run is `alone` if it is one parameter in its own shape.
+    """
+
+    def __init__(
+        self, parameters: list[Parameter], alone: bool, steps: int, slots: dict[str, Buffer], numbers: dict[str, Scalar]
+    ) -> None:
         first = parameters[0]
-        self.parameters, self.slots, self.steps = parameters, slots, Scalar(steps, "steps")
-        self.home: Cell = _home(first)
+        self.parameters, self.alone = parameters, alone
+        self.slots, self.numbers, self.steps = slots, numbers, Scalar(steps, "steps")
+        self.home: Cell = first if alone else _home(first)
         self.start = first.offset
         self.stop = self.start + sum(math.prod(p.shape) for p in parameters)
-        self.whole = self.home is first or self.stop - self.start == math.prod(self.home.shape)
+        self.whole = alone or self.stop - self.start == math.prod(self.home.shape)
 
     def intact(self) -> bool:
         """Whether the parameters are still where they were, in the same dtype."""
         offset = self.start
-        for p in self.parameters:
+        for p in () if self.alone else self.parameters:
             if _home(p) is not self.home or p.offset != offset:
                 return False
             offset += math.prod(p.shape)
-        return all((s.device, s.dtype) == (self.home.device, self.home.dtype) for s in self.slots.values())
+        here = (self.home.device, wide(self.home.array))
+        return all((s.device, dtype_name(s.dtype)) == here for s in self.slots.values())
 
     def weights(self) -> Array:
         """The parameters as one array, to be written to."""
@@ -61,34 +82,43 @@ class Run:
 
     def gradient(self, gradients: list[Array]) -> Array:
         """The gradients as one array of the same shape."""
-        if self.home is self.parameters[0]:
+        if self.alone:
             return gradients[0]
         return namespace(gradients[0]).concat(gradients, axis=None)
 
-    def remembered(self, p: Parameter) -> dict[str, Array]:
-        """What the slots hold of one parameter, in its shape."""
-        if self.home is p:
-            return {name: slot.array for name, slot in self.slots.items()}
+    def remembered(self, p: Parameter) -> Memory:
+        """What is remembered of one parameter, in its shape."""
+        numbers = {name: cell.value for name, cell in self.numbers.items()}
+        if self.alone:
+            return Memory(self.steps.value, {name: slot.array for name, slot in self.slots.items()}, numbers)
         start = next(o for o, q in zip(self._offsets(), self.parameters, strict=True) if q is p)
         stop = start + math.prod(p.shape)
-        return {n: namespace(s.array).reshape(s.array[start:stop], p.shape) for n, s in self.slots.items()}
+        slots = {n: namespace(s.array).reshape(s.array[start:stop], p.shape) for n, s in self.slots.items()}
+        return Memory(self.steps.value, slots, numbers)
 
     def _offsets(self) -> Iterator[int]:
         return itertools.accumulate((math.prod(p.shape) for p in self.parameters), initial=0)
 
 
 def runs_of(
-    parameters: list[Parameter], history: History, names: tuple[str, ...], apart: Callable[[Parameter], Any]
+    parameters: list[Parameter],
+    history: History,
+    elementwise: bool,
+    slots: Callable[[Parameter], Mapping[str, Start]],
+    numbers: Mapping[str, float],
+    apart: Callable[[Parameter], Any],
 ) -> list[Run]:
-    """The longest runs that `parameters` form in this order. Another number of steps, or another `apart`, stands apart.
+    """The longest runs that `parameters` form in this order; one for each if the rule is not `elementwise`.
 
-    `history` has the number of steps and the slots of each parameter that has stepped before; slots start at 0.
+    `history` has what is known of each parameter that has stepped before; `slots` and `numbers` say what to remember
+    and how it starts. Another history of steps, or another `apart`, stands apart.
     """
     runs: list[list[Parameter]] = []
     for p in parameters:
         last = runs[-1][-1] if runs else None
         if (
-            last is not None
+            elementwise
+            and last is not None
             and _beside(last, p)
             and _steps(history, p) == _steps(history, last)
             and apart(p) == apart(last)
@@ -96,7 +126,19 @@ def runs_of(
             runs[-1].append(p)
         else:
             runs.append([p])
-    return [Run(members, _steps(history, members[0]), _slots(members, history, names)) for members in runs]
+    made = []
+    for members in runs:
+        first, alone = members[0], not elementwise or members[0].home is None
+        steps, known = _steps(history, first)
+        cells = {name: Scalar(known.get(name, start), name) for name, start in numbers.items()}
+        made.append(Run(members, alone, steps, _slots(members, alone, history, slots(first)), cells))
+    return made
+
+
+def wide(x: Array) -> str:
+    """The dtype in which a weight of this dtype is updated."""
+    name: str = dtype_name(x.dtype)
+    return "float32" if name in NARROW else name
 
 
 def _home(p: Parameter) -> Cell:
@@ -107,23 +149,31 @@ def _beside(p: Parameter, q: Parameter) -> bool:
     return p.home is not None and p.home is q.home and q.offset == p.offset + math.prod(p.shape)
 
 
-def _steps(history: History, p: Parameter) -> int:
-    return history[p][0] if p in history else 0
+def _steps(history: History, p: Parameter) -> tuple[int, dict[str, float]]:
+    return (history[p].steps, history[p].numbers) if p in history else (0, {})
 
 
-def _slots(members: list[Parameter], history: History, names: tuple[str, ...]) -> dict[str, Buffer]:
+def _slots(members: list[Parameter], alone: bool, history: History, starts: Mapping[str, Start]) -> dict[str, Buffer]:
     slots, xp = {}, namespace(members[0].array)
-    for name in names:
-        old = [history[p][1].get(name) if p in history else None for p in members]
-        parts = [xp.zeros_like(p.array) if v is None else _moved(v, p) for p, v in zip(members, old, strict=True)]
-        slots[name] = Buffer(xp.concat(parts, axis=None) if members[0].home is not None else parts[0], name)
+    for name, start in starts.items():
+        parts = []
+        for p in members:
+            old = history[p].slots.get(name) if p in history else None
+            parts.append(_started(start, p) if old is None else _moved(old, p))
+        slots[name] = Buffer(parts[0] if alone else xp.concat(parts, axis=None), name)
     return slots
+
+
+def _started(start: Start, p: Parameter) -> Array:
+    shape, value = (start, 0.0) if isinstance(start, tuple) else (p.shape, start)
+    backend = backend_of(p.array)
+    return backend.xp.full(shape, value, dtype=backend.dtype(wide(p.array)), device=p.array.device)
 
 
 def _moved(old: Array, p: Parameter) -> Array:
     """A remembered array on the device and in the dtype the parameter has now."""
-    backend = backend_of(old)
-    if backend is backend_of(p.array) and old.dtype == p.array.dtype and old.device == p.array.device:
+    backend, dtype = backend_of(old), wide(p.array)
+    if backend is backend_of(p.array) and dtype_name(old.dtype) == dtype and old.device == p.array.device:
         return old
     host = backend.to_host(old)
-    return p.device.put(host.astype(p.dtype))
+    return p.device.put(host.astype(dtype))

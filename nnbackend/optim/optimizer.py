@@ -3,94 +3,43 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from ..backend import Array, is_array
-from ..cells import Parameter, Scalar, clear_gradients, gradients_of, structure
+from ..backend import Array, dtype_name, namespace
+from ..cells import Parameter, clear_gradients, gradients_of, structure
 from ..creation import asarray
 from ..errors import GraphError, IncompatibleCheckpointError
-from ..ops.core import NUMBERS
+from ..grad_mode import enable_grad
 from ..recorder import recorder, unrecorded
 from ..tape import clock
 from ..tensor import Tensor
-from .flat import History, Run, lay_out, runs_of
-
-LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "lr": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
-    "momentum": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
-    "weight_decay": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
-    "eps": (lambda v: 0 < v < math.inf, "a finite number > 0"),
-    "betas": (lambda v: all(0 <= b < 1 for b in v) and len(v) == 2, "two numbers from 0 to below 1"),
-}
-
-
-def _fits(name: str, value: Any) -> bool:
-    try:
-        return LIMITS[name][0](value)
-    except TypeError:
-        return False
-
-
-class ParamGroup(MutableMapping[str, Any]):
-    """Parameters and the settings they share: `optimizer.param_groups[0]["lr"] = 0.01`. Any step may change numbers."""
-
-    def __init__(self, params: list[Parameter], settings: dict[str, Any]) -> None:
-        self.params = params
-        self._settings: dict[str, Any] = {}
-        self.update(settings)
-
-    def __getitem__(self, name: str) -> Any:
-        value = self.params if name == "params" else self._settings[name]
-        return value.value if value.__class__ is Scalar else value
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name == "params":
-            raise TypeError("param_groups: expected the parameters to stay. Use add_param_group.")
-        if is_array(value):
-            value = value.item()
-        number = (isinstance(value, int | float) or type(value) in NUMBERS) and not isinstance(value, bool)
-        seen = getattr(value, "value", value) if number else value  # a program need not look again
-        if name in LIMITS and (number or isinstance(value, bool | str | tuple | list | None)) and not _fits(name, seen):
-            raise ValueError(f"{name}: expected {LIMITS[name][1]}, got {value!r}.")
-        old = self._settings.get(name)
-        if isinstance(old, Scalar):
-            if number and bool(value) != bool(old.value):  # a rule may do without what is 0
-                structure.changed()
-            old.value = value
-        else:
-            self._settings[name] = Scalar(value, name) if number else value
-            structure.changed()
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError(f"param_groups: expected settings to stay, got del {name!r}.")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("params", *self._settings))
-
-    def __len__(self) -> int:
-        return 1 + len(self._settings)
-
-    def settings(self) -> dict[str, Any]:
-        """All but the parameters, as plain values."""
-        return {name: self[name] for name in self._settings}
+from .flat import NARROW, History, Memory, Run, Start, lay_out, runs_of
+from .group import LIMITS, Limit, ParamGroup
 
 
 class Optimizer:
     """Base of all optimizers. A subclass names its `slots` and writes `rule` for one array.
 
     Without parameters it is a template, `optim.SGD(lr=0.5)`, for a Trainer to bind to a model. Parameters without a
-    gradient are skipped, as in PyTorch.
+    gradient are skipped, as in PyTorch. Weights in float16 are updated in float32: what rounding takes from them is
+    remembered.
     """
 
+    elementwise = True  # a rule may see many parameters as one flat array; if not, each in its own shape
+    limits: Mapping[str, Limit] = {}  # what settings must be, beyond LIMITS
+
     def __init__(self, params: Iterable[Any] | None = None, **defaults: Any) -> None:
-        self.defaults = ParamGroup([], defaults).settings()
+        self.defaults = ParamGroup([], defaults, {**LIMITS, **self.limits}).settings()
         self.param_groups: list[ParamGroup] = []
         self._runs: list[tuple[ParamGroup, Run]] = []
         self._version = -1
+        self._named: bool | None = None
         self._warned = False
+        if isinstance(params, Tensor):
+            raise TypeError(f"{type(self).__name__}: expected a list of parameters, got a single one. Use [p].")
         if params is not None:
             members = list(params)
             if not members:
@@ -103,37 +52,55 @@ class Optimizer:
         self.__dict__.update(state, _version=-1)
 
     # -- what a subclass writes
-    def slots(self, group: ParamGroup) -> tuple[str, ...]:
-        """Names of the arrays to remember for each parameter, PyTorch's names."""
-        return ()
+    def slots(self, group: ParamGroup, p: Parameter) -> Mapping[str, Start]:
+        """The arrays to remember for each parameter, by PyTorch's names, and how they start. See `Start`."""
+        return {}
 
-    def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **slots: Array) -> None:
-        """Change `w` in place by its gradient `g`, at step t = 1, 2, ...; `slots` may be changed too."""
+    def numbers(self, group: ParamGroup) -> Mapping[str, float]:
+        """The numbers to remember, by PyTorch's names, and how they start."""
+        return {}
+
+    def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
+        """Change `w` in place by its gradient `g`, at step t = 1, 2, ...
+
+        `memory` has the arrays of `slots`, which may be changed too, and the `numbers` as Scalars.
+        """
         raise TypeError(f"{type(self).__name__}: expected a rule method in the class.")
+
+    def decay(self, group: ParamGroup, w: Array, g: Array) -> Array:
+        """The gradient with weight decay; a decoupled one shrinks the weights at once and leaves the gradient alone."""
+        if group.get("decoupled_weight_decay"):
+            w *= 1.0 - group["lr"] * group["weight_decay"]
+            return g
+        return g + group["weight_decay"] * w
 
     # -- parameters
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """More parameters, with settings of their own where `group` has them."""
-        params = group["params"]
+        """More parameters, with settings of their own where `group` has them. Pairs of (name, parameter) will do."""
+        kind, params = type(self).__name__, group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
+        named = {isinstance(p, tuple) for p in params}
+        if len(named | ({self._named} - {None})) > 1:
+            raise ValueError(f"{kind}: expected all parameters with names or all without, got both.")
+        params = [p[1] if isinstance(p, tuple) else p for p in params]
         held = [id(p) for g in self.param_groups for p in g.params]
         for i, p in enumerate(params):
             if not isinstance(p, Parameter):
-                raise ValueError(
-                    f"{type(self).__name__}: expected nn.Parameter objects, got {type(p).__name__} (number {i})."
-                )
+                raise ValueError(f"{kind}: expected nn.Parameter objects, got {type(p).__name__} (number {i}).")
             if id(p) in held:
-                raise ValueError(f"{type(self).__name__}: expected each parameter once, got {p.name or i} twice.")
+                raise ValueError(f"{kind}: expected each parameter once, got {p.name or i} twice.")
             held.append(id(p))
-        unknown = group.keys() - self.defaults.keys() - {"params"}
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__}: expected settings {sorted(self.defaults)}, got {sorted(unknown)} too."
-            )
-        self.param_groups.append(
-            ParamGroup(params, {**self.defaults, **{k: v for k, v in group.items() if k != "params"}})
-        )
+        settings = {k: v for k, v in group.items() if k != "params"}
+        if unknown := settings.keys() - self.defaults.keys():
+            raise ValueError(f"{kind}: expected settings {sorted(self.defaults)}, got {sorted(unknown)} too.")
+        ready = ParamGroup(params, {**self.defaults, **settings}, {**LIMITS, **self.limits})
+        self.check(ready)
+        self.param_groups.append(ready)
+        self._named = named.pop() if named else self._named
         structure.changed()
+
+    def check(self, group: ParamGroup) -> None:
+        """Raise if a new group does not suit this optimizer."""
 
     def bind(self, params: Iterable[Parameter]) -> Optimizer:
         """A copy of this template for these parameters."""
@@ -149,14 +116,22 @@ class Optimizer:
             clear_gradients(group.params)
 
     # -- stepping
-    def step(self) -> None:
-        """Update every parameter that has a gradient. GraphError if none has."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient. GraphError if none has.
+
+        `closure` computes the loss and its gradients first; its result is returned.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
         r = recorder.get()
         if r is None:
             self._step()
         else:
             with r.scope(self):
                 self._step()
+        return loss
 
     def _step(self) -> None:
         if self._version != structure.version:
@@ -170,11 +145,31 @@ class Optimizer:
             t = run.steps.value + 1
             run.steps.value = t
             slots = {name: slot.data for name, slot in run.slots.items()} if run.slots else {}
-            self.rule(group, run.weights(), run.gradient(gradients), t, **slots)
+            if "residual" in slots:
+                self._narrow(group, run, gradients, t, slots)
+            else:
+                self._apply(group, run.weights(), run.gradient(gradients), t, {**slots, **run.numbers})
             for p in run.parameters:
                 p.written = now
         if len(work) < len(self._runs) and not self._warned:
             self._warn(now)
+
+    def _apply(self, group: ParamGroup, w: Array, g: Array, t: Any, memory: dict[str, Any]) -> None:
+        if group.get("maximize"):
+            g = -g
+        if group.get("weight_decay"):
+            g = self.decay(group, w, g)
+        self.rule(group, w, g, t, **memory)
+
+    def _narrow(self, group: ParamGroup, run: Run, gradients: list[Array], t: Any, slots: dict[str, Array]) -> None:
+        """A step in float32 for weights in float16."""
+        narrow, residual = run.weights(), slots.pop("residual")
+        xp = namespace(narrow)
+        w = xp.astype(narrow, residual.dtype)
+        w += residual
+        self._apply(group, w, xp.astype(run.gradient(gradients), w.dtype), t, {**slots, **run.numbers})
+        narrow[...] = xp.astype(w, narrow.dtype)
+        residual[...] = w - xp.astype(narrow, w.dtype)
 
     def _reached(self, divide: bool = False) -> list[tuple[ParamGroup, Run, list[Array]]]:
         """The runs with gradients. A run with some only is divided first; without `divide` the answer is then empty."""
@@ -206,19 +201,28 @@ class Optimizer:
         laid_out = [p for _, run in self._runs for p in run.parameters]
         wanted = [p for group in self.param_groups for p in group.params]
         same = len(laid_out) == len(wanted) and all(p is q for p, q in zip(laid_out, wanted, strict=True))
-        if not (same and all(run.intact() and tuple(run.slots) == self.slots(group) for group, run in self._runs)):
+        if not (same and all(run.intact() and set(run.slots) == self._names(group, run) for group, run in self._runs)):
             self._rebuild(self._history())
         self._version = structure.version
 
     def _history(self) -> History:
-        return {p: (run.steps.value, run.remembered(p)) for _, run in self._runs for p in run.parameters}
+        return {p: run.remembered(p) for _, run in self._runs for p in run.parameters}
+
+    def _names(self, group: ParamGroup, run: Run) -> set[str]:
+        return set(self._slots(group, run.parameters[0]))
+
+    def _slots(self, group: ParamGroup, p: Parameter) -> Mapping[str, Start]:
+        slots = self.slots(group, p)
+        return {**slots, "residual": 0.0} if dtype_name(p.dtype) in NARROW else slots
 
     def _rebuild(self, history: History, apart: Callable[[Parameter], Any] = lambda p: None) -> None:
         lay_out(p for group in self.param_groups for p in group.params)
         self._runs = [
             (group, run)
             for group in self.param_groups
-            for run in runs_of(group.params, history, self.slots(group), apart)
+            for run in runs_of(
+                group.params, history, self.elementwise, partial(self._slots, group), self.numbers(group), apart
+            )
         ]
         structure.changed(f"the memory of {type(self).__name__}")
         self._version = structure.version
@@ -231,9 +235,10 @@ class Optimizer:
         history, state, groups, n = self._history(), {}, [], 0
         for group in self.param_groups:
             for i, p in enumerate(group.params, start=n):
-                steps, slots = history[p]
-                if steps:
-                    state[i] = {"step": steps, **{name: Tensor(slot).clone() for name, slot in slots.items()}}
+                known = history[p]
+                if known.steps:
+                    slots = {name: Tensor(slot).clone() for name, slot in known.slots.items()}
+                    state[i] = {"step": known.steps, **slots, **known.numbers}
             groups.append({**group.settings(), "params": list(range(n, n + len(group.params)))})
             n += len(group.params)
         return {"state": state, "param_groups": groups}
@@ -248,10 +253,10 @@ class Optimizer:
                 f"got {sizes}."
             )
         groups = [
-            ParamGroup(group.params, {name: saved.get(name, value) for name, value in group.settings().items()})
+            ParamGroup(group.params, {name: saved.get(name, v) for name, v in group.settings().items()}, group.limits)
             for group, saved in zip(self.param_groups, state["param_groups"], strict=True)
         ]
-        names = {p: self.slots(group) for group in groups for p in group.params}
+        homes = {p: group for group in groups for p in group.params}
         history: History = {}
         for i, entry in state["state"].items():
             if not 0 <= int(i) < len(params):
@@ -259,22 +264,33 @@ class Optimizer:
                     f"load_state_dict: expected {len(params)} parameters, got number {i}."
                 )
             p = params[int(i)]
-            slots = {k: asarray(v).clone().data for k, v in entry.items() if k != "step" and v is not None}
-            wrong = [
-                f"{k} {tuple(v.shape)}" for k, v in slots.items() if tuple(v.shape) != p.shape or k not in names[p]
-            ]
-            if wrong:
-                raise IncompatibleCheckpointError(
-                    f"load_state_dict: expected {names[p]} of shape {p.shape} for parameter {i} ({p.name}), "
-                    f"got {', '.join(wrong)}."
-                )
-            history[p] = (int(entry.get("step", 1)), slots)
+            history[p] = self._loaded(homes[p], p, entry, int(i))
         for group, ready in zip(self.param_groups, groups, strict=True):
             group.update(ready.settings())
         self._rebuild(history)
+
+    def _loaded(self, group: ParamGroup, p: Parameter, entry: dict[str, Any], i: int) -> Memory:
+        """What is remembered of one parameter. IncompatibleCheckpointError if it does not fit."""
+        numbers = {name: _number(entry[name]) for name in self.numbers(group) if name in entry}
+        slots = {
+            name: asarray(value).clone().data
+            for name, value in entry.items()
+            if name != "step" and name not in numbers and value is not None
+        }
+        wanted = {name: s if isinstance(s, tuple) else p.shape for name, s in self._slots(group, p).items()}
+        wrong = [f"{k} {tuple(v.shape)}" for k, v in slots.items() if wanted.get(k) != tuple(v.shape)]
+        if wrong:
+            raise IncompatibleCheckpointError(
+                f"load_state_dict: expected {wanted or 'nothing'} for parameter {i} ({p.name}), got {', '.join(wrong)}."
+            )
+        return Memory(int(_number(entry.get("step", 1))), slots, numbers)
 
     def __repr__(self) -> str:
         settings = ", ".join(
             f"{k}={v}" for k, v in (self.param_groups[0].settings() if self.param_groups else self.defaults).items()
         )
         return f"{type(self).__name__}({settings})"
+
+
+def _number(value: Any) -> float:
+    return value.item() if hasattr(value, "item") else value  # type: ignore[no-any-return]
