@@ -53,12 +53,14 @@ def test_groups_have_settings_of_their_own():
     a, b = parameters(1.0, 1.0)
     optimizer = optim.SGD([{"params": a}, {"params": [b], "lr": 1.0}], lr=0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1.0]
-    assert list(optimizer.param_groups[0]) == ["params", "lr", "momentum", "weight_decay", "nesterov"]
-    assert len(optimizer.param_groups[0]) == 5
+    assert list(optimizer.param_groups[0]) == [
+        "params", "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize",
+    ]  # fmt: skip
+    assert len(optimizer.param_groups[0]) == 7
     give([a, b], [1.0, 1.0])
     optimizer.step()
     assert (float(a), float(b)) == (0.5, 0.0)
-    assert repr(optimizer) == "SGD(lr=0.5, momentum=0.0, weight_decay=0.0, nesterov=False)"
+    assert repr(optimizer).startswith("SGD(lr=0.5, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, ")
     with pytest.raises(TypeError, match="settings to stay"):
         del optimizer.param_groups[0]["lr"]
     with pytest.raises(TypeError, match="add_param_group"):
@@ -79,7 +81,7 @@ def test_templates_are_never_changed():
     assert (template.param_groups, template.defaults) == ([], defaults)
     assert second.param_groups[0]["lr"] == 0.5
     np.testing.assert_allclose([float(p), float(q)], [1 - 0.1 * 2.9, 2 - 0.5 * 2.9], 1e-12)
-    assert repr(template) == "SGD(lr=0.5, momentum=0.9, weight_decay=0.0, nesterov=False)"
+    assert repr(template).startswith("SGD(lr=0.5, momentum=0.9, dampening=0.0, ")
     with pytest.raises(ValueError, match="template"):
         first.bind([q])
     with pytest.raises(GraphError, match="none"):
@@ -158,12 +160,17 @@ def test_bad_parameters(cls):
         ([p, leaf], r"got Tensor \(number 1\)"),
         (leaf.data[None], "nn.Parameter"),
         ({"a.weight": p}, "got str"),
-        ([("weight", p)], "got tuple"),
-        (p * 1.0 + np.zeros(2), "got Tensor"),
+        ([("weight", p), q], "with names or all without"),
+        ([("weight", 1.0)], "got float"),
         ([{"params": [p], "learning_rate": 0.1}], "learning_rate"),
     ]:
         with pytest.raises(ValueError, match=message):
             cls(params, lr=0.1)
+    with pytest.raises(TypeError, match=r"Use \[p\]"):
+        cls(p, lr=0.1)
+    named = cls([("first", nn.Parameter(nb.tensor(1.0)))], lr=0.1)
+    with pytest.raises(ValueError, match="with names or all without"):
+        named.add_param_group({"params": [p]})
     optimizer = cls([p], lr=0.1)
     for params in (p, [q, p], [q, q], leaf):
         with pytest.raises(ValueError, match=r"twice|nn\.Parameter"):

@@ -299,6 +299,8 @@ def test_layers_and_optimizers_set_attributes_only_where_structure_changes():
         "TransformerDecoderLayer._extend: self.multihead_attn",
         "RandomModule.next_address: self.calls.value",
         "ParamGroup.__setitem__: old.value", "ParamGroup.__setitem__: self._settings[name]",
+        "ParamGroup.__setitem__: cell.value", "Optimizer.add_param_group: self._named",
+            "ASGD.rule: eta.value", "ASGD.rule: mu.value", "NAdam.rule: product.value",
         "clip_grad_norm: p._grad", "clip_grad_value: p._grad",
         "Optimizer._step: run.steps.value", "Optimizer._step: p.written",
         "Optimizer._warn: self._warned",

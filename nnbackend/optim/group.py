@@ -29,17 +29,35 @@ def finite(v: Any) -> bool:
     return bool(math.isfinite(v))
 
 
+def fraction(v: Any) -> bool:
+    """A number from 0 to 1."""
+    return bool(0 <= v <= 1)
+
+
 def two_fractions(v: Any) -> bool:
     """Two numbers from 0 to below 1."""
     return len(v) == 2 and all(0 <= beta < 1 for beta in v)
 
 
+def shorter_and_longer(v: Any) -> bool:
+    """Two numbers, 0 < first < 1 < second."""
+    return len(v) == 2 and bool(0.0 < v[0] < 1.0 < v[1])
+
+
+def smallest_and_largest(v: Any) -> bool:
+    """Two numbers, 0 < first <= second."""
+    return len(v) == 2 and bool(0.0 < v[0] <= v[1])
+
+
 LIMITS: dict[str, Limit] = {  # for all optimizers; each may have limits of its own
-    "lr": not_negative,
-    "momentum": not_negative,
-    "weight_decay": not_negative,
+    **dict.fromkeys(("lr", "lr_decay", "weight_decay", "momentum", "momentum_decay", "alpha"), not_negative),
+    **dict.fromkeys(("dampening", "lambd", "t0"), finite),
+    "initial_accumulator_value": not_negative,
     "eps": positive,
+    "rho": fraction,
     "betas": two_fractions,
+    "etas": shorter_and_longer,
+    "step_sizes": smallest_and_largest,
 }
 
 

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from ..backend import Array, dtype_name, namespace
 from ..cells import Parameter, clear_gradients, gradients_of, structure
@@ -29,7 +29,7 @@ class Optimizer:
     """
 
     elementwise = True  # a rule may see many parameters as one flat array; if not, each in its own shape
-    limits: Mapping[str, Limit] = {}  # what settings must be, beyond LIMITS
+    limits: ClassVar[Mapping[str, Limit]] = {}  # what settings must be, beyond LIMITS
 
     def __init__(self, params: Iterable[Any] | None = None, **defaults: Any) -> None:
         self.defaults = ParamGroup([], defaults, {**LIMITS, **self.limits}).settings()
