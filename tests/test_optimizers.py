@@ -9,6 +9,7 @@ from frozen import PLACES, no_sync
 
 import nnbackend as nb
 from nnbackend import nn, optim
+from nnbackend.backend import NUMPY
 
 # name, settings that solve a parabola in 400 steps, settings that solve Rosenbrock's valley in 4,000
 LINES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -145,3 +146,28 @@ def test_a_recorded_step_equals_an_eager_one(name, easy, hard):
 
     for eager, recorded in zip(run(False), run(True), strict=True):
         np.testing.assert_allclose(recorded, eager, 1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@lines
+def test_many_weights_in_blocks_on_all_cores_give_the_same_bits(name, easy, hard, threads, monkeypatch):
+    def run(block: int) -> Any:
+        monkeypatch.setattr(NUMPY, "block", block)
+        rng = np.random.default_rng(2)
+        shapes = [(2, 3), (1,), (5, 7), (16,), (), (0, 3), (3, 4), (2,)]
+        params = [nn.Parameter(nb.tensor(rng.standard_normal(s).astype("float32"))) for s in shapes]
+        optimizer = getattr(optim, name)(params, **easy)
+        for _ in range(4):
+            for p in params:
+                p.grad = nb.tensor(rng.standard_normal(p.shape[::-1]).astype("float32").T)
+            optimizer.step()
+        assert optimizer._runs[0][1].block == (block if block == 8 else 0)
+        return [p.numpy() for p in params]
+
+    before = nb.num_threads()
+    nb.set_num_threads(threads)
+    try:
+        for whole, blocks in zip(run(1 << 16), run(8), strict=True):
+            equal(blocks, whole)
+    finally:
+        nb.set_num_threads(before)

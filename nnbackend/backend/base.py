@@ -40,6 +40,9 @@ class Backend:
     take. Emptying the table changes speed only.
     """
 
+    block = (
+        0  # elements that one call should work on at a time, so that they stay in the cache; 0 if it does not matter
+    )
     views = False  # does a slice share memory, so that flat buffers can hold many parameters?
     overrides: dict[str, Callable[..., Array]]
 

@@ -15,6 +15,7 @@ from .base import KERNELS, Array, Backend, dtype_name
 class NumpyBackend(Backend):
     """The CPU. NumPy 2.1 and later is the standard's own namespace."""
 
+    block = 1 << 16
     views = True
 
     def __init__(self) -> None:

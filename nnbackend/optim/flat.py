@@ -63,6 +63,8 @@ class Run:
         self.home: Cell = first if alone else _home(first)
         self.start = first.offset
         self.stop = self.start + sum(math.prod(p.shape) for p in parameters)
+        block = backend_of(first.array).block
+        self.block = block if not alone and self.stop - self.start >= 2 * block else 0
         self.whole = alone or self.stop - self.start == math.prod(self.home.shape)
 
     def intact(self) -> bool:
@@ -85,6 +87,23 @@ class Run:
         if self.alone:
             return gradients[0]
         return namespace(gradients[0]).concat(gradients, axis=None)
+
+    def blocks(self, gradients: list[Array]) -> list[tuple[slice, list[Array]]]:
+        """Stretches of at most `block` weights, each with its gradients: big ones are cut, small ones lie together."""
+        parts: list[tuple[slice, list[Array]]] = []
+        lo = hi = 0
+        for g in gradients:
+            n = math.prod(g.shape)
+            if parts and hi + n - lo <= self.block:
+                parts[-1] = slice(lo, hi + n), [*parts[-1][1], g]
+            else:
+                lo, flat = hi, namespace(g).reshape(g, (-1,))
+                for i in range(0, n, self.block):
+                    piece = flat[i : i + self.block]
+                    lo = hi + i
+                    parts.append((slice(lo, min(lo + self.block, hi + n)), [piece]))
+            hi += n
+        return parts
 
     def remembered(self, p: Parameter) -> Memory:
         """What is remembered of one parameter, in its shape."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
 from ..backend import Array, dtype_name, namespace
-from ..cells import Parameter, clear_gradients, gradients_of, structure
+from ..backend.threads import spread
+from ..cells import Parameter, Scalar, clear_gradients, gradients_of, structure
 from ..creation import asarray
 from ..errors import GraphError, IncompatibleCheckpointError
 from ..grad_mode import enable_grad
@@ -147,6 +148,8 @@ class Optimizer:
             slots = {name: slot.data for name, slot in run.slots.items()} if run.slots else {}
             if "residual" in slots:
                 self._narrow(group, run, gradients, t, slots)
+            elif run.block and recorder.get() is None:
+                self._in_blocks(group, run, gradients, t, slots)
             else:
                 self._apply(group, run.weights(), run.gradient(gradients), t, {**slots, **run.numbers})
             for p in run.parameters:
@@ -160,6 +163,22 @@ class Optimizer:
         if group.get("weight_decay"):
             g = self.decay(group, w, g)
         self.rule(group, w, g, t, **memory)
+
+    def _in_blocks(self, group: ParamGroup, run: Run, gradients: list[Array], t: Any, slots: dict[str, Array]) -> None:
+        """A step over many weights, so many at a time that they stay in the cache, on all cores."""
+        w, numbers = run.weights(), {name: cell.value for name, cell in run.numbers.items()}
+
+        def some(parts: Sequence[tuple[slice, list[Array]]]) -> None:
+            for here, pieces in parts:
+                g = pieces[0] if len(pieces) == 1 else namespace(w).concat(pieces, axis=None)
+                cells = {name: Scalar(value, name) for name, value in numbers.items()}
+                self._apply(group, w[here], g, t, {**{name: s[here] for name, s in slots.items()}, **cells})
+                after.update(cells)
+
+        after: dict[str, Scalar] = {}
+        spread(some, run.blocks(gradients))
+        for name, cell in after.items():
+            run.numbers[name].value = cell.value
 
     def _narrow(self, group: ParamGroup, run: Run, gradients: list[Array], t: Any, slots: dict[str, Array]) -> None:
         """A step in float32 for weights in float16."""
