@@ -253,6 +253,15 @@ def clear_gradients(parameters: Iterable[Parameter]) -> None:
             r.write_grad(p, None)
 
 
+def gradient_home(parameter: Parameter, like: Array) -> Cell:
+    """The cell where programs leave the gradient of a parameter."""
+    home: Cell | None = getattr(parameter, "gradient_home", None)
+    wanted = device_of(like), like.dtype, like.shape  # the device first: dtypes of different libraries do not compare
+    if home is None or (home.array is not None and (home.device, home.array.dtype, home.array.shape) != wanted):
+        home = parameter.gradient_home = Cell(None, name=f"{parameter.name}.grad")  # memory comes with the first replay
+    return home
+
+
 def _restored(kind: type[Cell], array: Array, state: dict[str, Any]) -> Cell:
     cell = kind.__new__(kind)
     Cell.__init__(cell, array)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from compiled_twins import BATCHES, LABELS, agree, compared, setting, state, trained, with_step
+from frozen import DEVICE1
 from test_compile_changes import frozen_by_method, gradient_seen, loaded, lr
 
 import nnbackend as nb
 from nnbackend import functional as F
 from nnbackend import nn, optim
+from nnbackend.errors import RecordingWarning
 
 
 def tied():
@@ -207,3 +209,29 @@ def test_a_group_that_is_added():
         return with_step(s, lambda x, y: trained(s, x, y))
 
     compared(make, change)
+
+
+def test_a_step_without_arguments_is_of_the_library_of_what_it_reads():
+    net = nn.Linear(2, 3).to(DEVICE1)
+    x = nb.tensor([[1.0, 2.0]], device=DEVICE1)
+    for step in (lambda: net.weight.sum().detach(), lambda: net(x).detach()):
+        compiled = nb.compile(step, fallback=False)
+        for _ in range(4):
+            np.testing.assert_array_equal(compiled().numpy(), step().numpy())
+        assert compiled.recordings == 2
+
+
+def test_two_libraries_in_a_step_without_arguments_run_eagerly():
+    net = nn.Linear(2, 3).to(DEVICE1)
+    adam = optim.Adam([net.weight])
+
+    def step():
+        nb.zeros(1)
+        net.weight.sum().backward()
+        adam.step()
+
+    compiled = nb.compile(step)
+    with pytest.warns(RecordingWarning, match="another library or device"):
+        compiled()
+    compiled()
+    assert adam.state_dict()["state"][0]["step"] == 2

@@ -297,14 +297,26 @@ def test_layers_and_optimizers_set_attributes_only_where_structure_changes():
         "RandomModule.start_over: self.key", "RandomModule.start_over: self.calls.value",
         "_Affine._start: self.weight", "_Affine._start: self.bias",
         "TransformerDecoderLayer._extend: self.multihead_attn",
+        "_in_place: fill.__name__", "_in_place: fill.__doc__", "_in_place.fill: tensor.initialiser",
         "RandomModule.next_address: self.calls.value",
         "ParamGroup.__setitem__: old.value", "ParamGroup.__setitem__: self._settings[name]",
-        "ParamGroup.__setitem__: cell.value", "Optimizer.add_param_group: self._named",
+        "ParamGroup.__setitem__: cell.value", "ParameterState.add_param_group: self._named",
             "ASGD.rule: eta.value", "ASGD.rule: mu.value", "NAdam.rule: product.value",
-        "clip_grad_norm: p._grad", "clip_grad_value: p._grad",
+        "clip_grads_with_norm_: p._grad", "clip_grad_value: p._grad", "clip_grad_adaptive: p._grad",
+        "_Average._update: run.steps.value", "_Average._put: p.written", "_Average.applied: self._applied.value",
+        "GradScaler.unscale_: p._grad", "GradScaler.unscale_: self._overflown[optimizer]",  # never replayed
+        "GradScaler.update: self.settings['scale']", "GradScaler.update: self._good.value",
+        "GradScaler._count: self.settings['scale']", "GradScaler._count: self._good.value",
+        "GradScaler.load_state_dict: self._good.value",
+        "LRScheduler._go_to: self._numbers['last_epoch'].value", "LRScheduler._go_to: self._over.value",
+        "LRScheduler.load_state_dict: cell.value",
+        "ReduceLROnPlateau.step: best.value", "ReduceLROnPlateau.step: bad.value",
+        "ReduceLROnPlateau.step: cooldown.value", "ReduceLROnPlateau.step: cuts.value",
         "Optimizer._step: run.steps.value", "Optimizer._step: p.written",
+        "LBFGS.step: self._memory", "LBFGS.load_state_dict: self._memory",  # never recorded
         "Optimizer._warn: self._warned",
-        "Optimizer._lay_out: self._version", "Optimizer._rebuild: self._version", "Optimizer._rebuild: self._runs",
+        "ParameterState._lay_out: self._version", "ParameterState._rebuild: self._version",
+            "ParameterState._rebuild: self._runs", "Optimizer._in_blocks: run.numbers[name].value",
     }  # fmt: skip
     paths = [*(PACKAGE / "nn").glob("*.py"), *(PACKAGE / "optim").glob("*.py"), *(PACKAGE / "functional").glob("*.py")]
     assert len(paths) > 10

@@ -180,12 +180,6 @@ def by_schedule(w, x, y):
     return train(w, x, y)
 
 
-def by_learning_rate(w, x, y):
-    group = w.opt.param_groups[0]
-    group["lr"] = group["lr"] * 0.5  # here
-    return train(w, x, y)
-
-
 def by_two_names_for_one_memory(w, x, y):
     a = x.data * 1.0
     row = nb.namespace(a).unstack(a)[0]

@@ -5,7 +5,7 @@ import os
 import statistics
 import sys
 
-from . import attention, convolution, elementwise, memory, recurrent, training
+from . import attention, convolution, elementwise, memory, recurrent, training, updates
 from .measure import chosen, markdown, ready, rounds_of, seconds, table
 
 # Name, then what it is, how far results may differ (relative to the largest), and the contenders, the base first.
@@ -23,7 +23,6 @@ WORKLOADS = {
     "lstm-small": ("LSTM 32 to 64, 32 steps, batch 16, float32: forward, backward", 1e-4, recurrent.LSTM_SMALL),
     "gru": ("GRU 128 to 256, 64 steps, batch 32, float32: forward, backward", 1e-4, recurrent.GRU),
     "gru-small": ("GRU 32 to 64, 32 steps, batch 16, float32: forward, backward", 1e-4, recurrent.GRU_SMALL),
-    "adam": ("Adam's step, float32, 10 million parameters", 1e-5, elementwise.ADAM),
     "transformer": (
         "Transformer layer, 16x128 tokens, width 256, 4 heads, GELU, float32: forward, backward",
         1e-4,
@@ -54,7 +53,8 @@ def recording(contenders, tries):
 
 def run(name, threads, args):
     """Measure one part and print its table."""
-    print(f"### {name}, {threads} thread{'s' * (threads > 1)}: ", end="")
+    print(f"### {name}, {threads} thread{'s' * (threads > 1)}: ", end="", flush=True)
+    pace = (2, 0.01, 0.02) if args.quick else (15, 0.02 if threads == 1 else 0.1, 0.06)  # rounds, lead, length
     if name == "memory":
         print("peak above what is resident after import, and what a step in steady state allocates\n")
         names = IN_MEMORY[:1] if args.quick else IN_MEMORY
@@ -63,11 +63,15 @@ def run(name, threads, args):
     elif name == "recording":
         print("what recording the MLP's step costs\n")
         print(recording(training.MLP, 2 if args.quick else 7))
+    elif name == "optimizers":
+        print("a step on 1 and on 10 million weights in ten matrices, float32, by PyTorch's default\n")
+        for weights in (1_000_000, 10_000_000):
+            print(f"{weights:,} weights\n")
+            print(updates.report(weights, *pace))
     else:
         title, tolerance, contenders = WORKLOADS[name]
         print(f"{title}\n", flush=True)
-        rounds, lead, length = (2, 0.01, 0.02) if args.quick else (15, 0.02 if threads == 1 else 0.1, 0.06)
-        print(table(rounds_of(ready(chosen(contenders, args.torch_compile), tolerance), rounds, lead, length)))
+        print(table(rounds_of(ready(chosen(contenders, args.torch_compile), tolerance), *pace)))
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Chains of element-wise operations and back, and an optimizer's step alone: what memory traffic decides."""
+"""Chains of element-wise operations and back: what memory traffic decides."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import numpy as np
 
 import nnbackend as nb
 from nnbackend import functional as F
-from nnbackend import nn, optim
+from nnbackend import nn
 
 from .nets import import_torch
 
@@ -111,60 +111,4 @@ NORM = {
     "nnbackend, compiled": lambda: our_chain(our_norm, NORM_SHAPES, True),
     "torch.compile": lambda: torch_chain(torch_norm, NORM_SHAPES, True),
     "JAX, jit": lambda: jax_chain(jax_norm, NORM_SHAPES),
-}
-
-# -- Adam: the update of ten million parameters, the gradient fixed --------------------------------------------------
-
-MANY = (10_000_000,)
-
-
-def our_adam(compiled):
-    w, g = arrays(MANY, MANY)
-    p = nn.Parameter(w)
-    p.grad = nb.tensor(g)
-    adam = optim.Adam([p])
-
-    def step():
-        adam.step()
-
-    return nb.compile(step) if compiled else step, lambda: p.numpy().copy()
-
-
-def torch_adam(compiled=False, **settings):
-    torch = import_torch()
-    w, p_grad = (torch.tensor(a) for a in arrays(MANY, MANY))
-    p = torch.nn.Parameter(w)
-    p.grad = p_grad
-    adam = torch.optim.Adam([p], **settings)
-    step = torch.compile(adam.step) if compiled else adam.step
-    return step, lambda: p.detach().numpy().copy()
-
-
-def jax_adam():
-    import jax
-    import optax
-
-    p, g = (jax.numpy.array(a) for a in arrays(MANY, MANY))
-    adam = optax.adam(1e-3)
-    slots = adam.init(p)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def update(p, slots, g):
-        updates, slots = adam.update(g, slots)
-        return optax.apply_updates(p, updates), slots
-
-    def step():
-        nonlocal p, slots
-        p, slots = jax.block_until_ready(update(p, slots, g))
-
-    return step, lambda: np.array(p)
-
-
-ADAM = {
-    "PyTorch, default Adam": torch_adam,
-    "nnbackend, eager": lambda: our_adam(False),
-    "nnbackend, compiled": lambda: our_adam(True),
-    "PyTorch, fused Adam": lambda: torch_adam(fused=True),
-    "torch.compile, default Adam": lambda: torch_adam(True),
-    "JAX, jit": jax_adam,
 }

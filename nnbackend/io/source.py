@@ -160,7 +160,8 @@ def _script(recording: Recording, inline: int | None) -> tuple[str, dict[str, An
     used = dict.fromkeys(name for n in listing.program.nodes if n.op in HELPERS for name in with_needs(n.op))
     helpers = [f"\n\n{helper(op).strip()}\n" for op in used]
     lines = [f'"""What `{program.name}` does, in plain NumPy (2.1 or later). Written by nnbackend."""', ""]
-    lines += ["import math"] * any("math." in text for text in helpers)
+    written = [*helpers, *(line.text for line in listing.lines), *listing.results]
+    lines += ["import math"] * any("math." in text for text in written)
     lines += ["from pathlib import Path"] * bool(saved)
     lines += [""] * (len(lines) > 2) + ["import numpy as np", ""]
     if saved:

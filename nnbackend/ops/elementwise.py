@@ -38,7 +38,7 @@ def pow(a: Array, b: Array) -> Op:
 
     def da(dy: Array) -> Array:
         if type(b) in NUMBERS:
-            return dy * (b * a ** (b - 1)) if b != 0 else dy * 0.0
+            return dy * (b * a if b == 2 else b * a ** (b - 1)) if b != 0 else dy * 0.0
         xp = namespace(b)
         return unbroadcast(dy * xp.where(b == 0, 0.0, b * a ** xp.where(b == 0, 1.0, b - 1)), shape_of(a))
 

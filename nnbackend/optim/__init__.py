@@ -3,6 +3,7 @@
 from . import adam as _adam
 from . import average as _average
 from . import clip as _clip
+from . import cycles as _cycles
 from . import lbfgs as _lbfgs
 from . import matrix as _matrix
 from . import rules as _rules
@@ -13,6 +14,7 @@ from . import schedules as _schedules
 from .adam import *
 from .average import *
 from .clip import *
+from .cycles import *
 from .group import ParamGroup
 from .lbfgs import *
 from .matrix import *
@@ -29,6 +31,7 @@ __all__ = [
     *_adam.__all__,
     *_average.__all__,
     *_clip.__all__,
+    *_cycles.__all__,
     *_lbfgs.__all__,
     *_matrix.__all__,
     *_rules.__all__,

@@ -82,11 +82,11 @@ class ParamGroup(MutableMapping[str, Any]):
         if name == "params":
             raise TypeError("param_groups: expected the parameters to stay. Use add_param_group.")
         value = _plain(name, value)
-        if name in self.limits and not self._fits(name, value):
-            raise ValueError(f"{name}: expected {_said(self.limits[name])}, got {value!r}.")
+        if name in self.limits:
+            expect(name, value, self.limits[name])
         old = self._settings.get(name)
         if isinstance(old, Scalar) and _is_number(value):
-            if bool(_seen(value)) != bool(_seen(old.value)):  # a rule may do without what is 0
+            if name != "lr" and bool(_seen(value)) != bool(_seen(old.value)):  # a rule may do without what is 0
                 structure.changed()
             old.value = value
         elif isinstance(old, tuple) and isinstance(value, tuple) and _kinds(old) == _kinds(value):
@@ -96,13 +96,6 @@ class ParamGroup(MutableMapping[str, Any]):
         else:
             self._settings[name] = _stored(name, value)
             structure.changed()
-
-    def _fits(self, name: str, value: Any) -> bool:
-        """Numbers of a recorded step are judged by what they are now."""
-        try:
-            return self.limits[name](tuple(map(_seen, value)) if isinstance(value, tuple) else _seen(value))
-        except TypeError:
-            return False
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"param_groups: expected settings to stay, got del {name!r}.")
@@ -116,6 +109,16 @@ class ParamGroup(MutableMapping[str, Any]):
     def settings(self) -> dict[str, Any]:
         """All but the parameters, as plain values."""
         return {name: self[name] for name in self._settings}
+
+
+def expect(name: str, value: Any, limit: Limit) -> None:
+    """ValueError if a setting will not do. Numbers of a recorded step are judged by what they are now."""
+    try:
+        fits = limit(tuple(map(_seen, value)) if isinstance(value, tuple) else _seen(value))
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}: expected {_said(limit)}, got {value!r}.")
 
 
 def _said(limit: Limit) -> str:
@@ -150,5 +153,5 @@ def _kinds(values: tuple[Any, ...]) -> list[bool]:
 def _stored(name: str, value: Any) -> Any:
     """Numbers, also those in a tuple, go to cells: programs see them change."""
     if isinstance(value, tuple):
-        return tuple([_stored(name, part) for part in value])
+        return tuple([_stored(f"{name.removesuffix('s')}{i}", part) for i, part in enumerate(value, start=1)])
     return Scalar(value, name) if _is_number(value) else value

@@ -30,6 +30,7 @@ HELPER_NAMES = {  # primitives that a script defines for itself, under these nam
     "attention": "attention", "attention_back": "attention_back",
     **{name: name for name in ("rnn", "rnn_back", "gru", "gru_back", "lstm", "lstm_back")},
 }  # fmt: skip
+HOST_NAMES = {"cos": "math.cos", "log": "math.log", "minimum": "min", "maximum": "max"}  # of numbers
 _WEAK = frozenset({*BINARY, "maximum", "minimum", "where", "clip"})  # a Python number takes the dtype of the others
 
 Text = tuple[str, int]  # an expression and how tightly its outermost operator binds
@@ -134,7 +135,7 @@ class Expressions:
     # -- functions
     def _function(self, n: Node) -> str:
         if n.host:
-            return n.op
+            return HOST_NAMES.get(n.op, n.op)
         return HELPER_NAMES.get(n.op) or f"np.{n.op}"
 
     def _base(self, n: Node) -> str:

@@ -169,3 +169,13 @@ class Program:
         for n in self.results():
             count[n] += 1
         return count
+
+
+def ancestors(node: Node) -> set[Node]:
+    """A node and what it comes from."""
+    found, stack = {node}, [node]
+    while stack:
+        new = set(stack.pop().inputs) - found
+        found |= new
+        stack += new
+    return found

@@ -9,12 +9,13 @@ from typing import Any
 from ..backend import PRIMITIVES, Array, Backend, is_array
 from ..tape import TENSORS, clock
 from .graph import Node, Program, called, function
+from .number import FUNCTIONS
 
 HOST: dict[str, Callable[..., Any]] = {
     "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv,
     "floor_divide": operator.floordiv, "remainder": operator.mod, "pow": operator.pow, "negative": operator.neg,
     "positive": operator.pos, "abs": abs, "less": operator.lt, "less_equal": operator.le, "greater": operator.gt,
-    "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne,
+    "greater_equal": operator.ge, "equal": operator.eq, "not_equal": operator.ne, **FUNCTIONS,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from ..backend import Backend
-from ..recorder import recorder
+from ..recorder import writer
 from .graph import HOLE, VIEWS
 from .traced import Traced, concrete
 from .tree import leaves
@@ -49,8 +49,8 @@ class TraceNamespace:
 
     def _recorded(self, name: str, own: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kw: Any) -> Any:
-            trace: Any = recorder.get()
-            if trace is None or getattr(trace, "kind", None) is not self._kind:  # the recording is over
+            trace = writer()
+            if getattr(trace, "kind", None) is not self._kind:  # the recording is over
                 return own(*concrete(args), **concrete(kw))
             if args and type(args[0]) is self._kind and args[0].trace is not trace:  # from a recording that is over
                 args = (trace.handle(args[0].value), *args[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import partialmethod
@@ -109,6 +110,7 @@ COMPARISONS = {
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
 }  # fmt: skip
 UNARY = {"neg": "negative", "pos": "positive", "abs": "abs"}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"cos": math.cos, "log": math.log, "minimum": min, "maximum": max}
 
 for _short, _name in ARITHMETIC.items():
     _forward, _reflected = _binary(_name, getattr(operator, _short))
@@ -127,3 +129,16 @@ for _short in (
     "round", "trunc", "floor", "ceil",
 ):  # fmt: skip
     setattr(Number, f"__{_short}__", partialmethod(_looked_at, f"__{_short}__"))
+
+
+def _function(name: str) -> Callable[..., Any]:
+    apply = FUNCTIONS[name]
+
+    def function(*operands: Any) -> Any:
+        recorded = any(type(x) is Number for x in operands)
+        return _recorded(name, apply, *operands) if recorded else apply(*operands)
+
+    return function
+
+
+cos, log, minimum, maximum = map(_function, ("cos", "log", "minimum", "maximum"))  # of numbers, recorded or not

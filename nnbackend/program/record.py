@@ -9,14 +9,14 @@ from typing import Any
 
 from .. import tape
 from ..backend import BACKENDS, NUMPY, Backend, backend_of, is_array
-from ..cells import Cell, Scalar, structure
+from ..cells import Cell, Scalar, gradient_home, structure
 from ..errors import GraphError
 from ..recorder import recorder
 from ..tensor import Tensor
 from .graph import Gradient, Node, Program
 from .number import Number
 from .text import Readable
-from .trace import OUTSIDE, SHARED, Trace, checksum, gradient_home
+from .trace import OUTSIDE, SHARED, Trace, checksum
 from .traced import Traced, concrete, freed
 from .tree import leaves, mapped
 
@@ -270,12 +270,12 @@ def _names(step: Callable[..., Any], n: int) -> list[str]:
     return known + [f"x{i + 1}" for i in range(len(known), n)]
 
 
-def _library(args: Any, kw: Any) -> Backend:
-    """The library of the first array among the arguments; NumPy without one."""
+def _library(args: Any, kw: Any) -> Backend | None:
+    """The library of the first array among the arguments, if there is one."""
     for x in leaves((args, kw)):
         if is_array(x) and _known(x):
             return backend_of(x.data if isinstance(x, Tensor) else x)
-    return NUMPY
+    return None
 
 
 def _known(x: Any) -> bool:

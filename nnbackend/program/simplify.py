@@ -128,8 +128,8 @@ def _easier(n: Node) -> Node:
 
 def _product(n: Node) -> Node:
     a, b = n.operands()
-    for factor, other in ((a, b), (b, a)):
-        if isinstance(other, Node) and other.shape == n.shape and other.dtype == n.dtype:
+    for factor, other in ((a, b), (b, a)):  # a number has no dtype, which NumPy takes for float64
+        if isinstance(other, Node) and not other.host and other.shape == n.shape and other.dtype == n.dtype:
             if _is_one(factor):
                 return other
             if isinstance(factor, Node) and factor.op == "astype" and str(factor.inputs[0].dtype) == "bool":

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import index
 from typing import Any
 
-from ..backend import NUMPY, Array, Backend, backend_of, device_of, is_array
-from ..cells import Cell, Parameter, Scalar
-from ..recorder import recorder
+from ..backend import NUMPY, Array, Backend, backend_of, is_array
+from ..cells import Cell, Parameter, Scalar, gradient_home
+from ..recorder import writer
 from ..tape import TENSORS, clock
 from ..tensor import Tensor
-from .graph import HOLE, Node, plain_key
+from .graph import HOLE, Node, ancestors, plain_key
 from .handles import handles_of
 from .number import Number
 from .traced import How, Traced, concrete
@@ -36,9 +36,9 @@ SHARED = "a write to one of several arrays that share memory"
 class Trace:
     """One recording. `broken` says why it cannot be replayed, if it cannot; the step goes on all the same."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.kind, self.namespace = handles_of(backend)
+    def __init__(self, backend: Backend | None) -> None:
+        self.decided, self.backend = backend is not None, backend or NUMPY
+        self.kind, self.namespace = handles_of(self.backend)
         self.began, self.path, self.before = clock(), "", ""
         self.nodes: list[Node] = []
         self.open = True
@@ -60,9 +60,11 @@ class Trace:
 
     def breaks(self, why: str, place: tuple[int, str] | None = None) -> None:
         """It cannot be replayed. The first reason counts, with the user's line."""
-        if self.broken is None and self.open and place is not None:
+        if self.broken is not None or not self.open:
+            return
+        if place is not None:
             self.broken = f"{why} (line {place[0]} of {place[1]})"
-        if self.broken is None and self.open:
+        else:
             frame: Any = sys._getframe(1)
             asked = ""
             while frame.f_back and ours(frame):
@@ -107,7 +109,7 @@ class Trace:
 
     def _later(self) -> Trace | None:
         """The recording of the same library that is on now, if a handle has outlived its own."""
-        now = recorder.get()
+        now = writer()
         return now if isinstance(now, Trace) and now.kind is self.kind else None
 
     def _apart(self, y: Traced, args: tuple[Any, ...]) -> Traced:
@@ -224,10 +226,17 @@ class Trace:
             return self.known(value)
         if not is_array(value) or not hasattr(type(value), "__setitem__"):
             return value
-        if backend_of(value) is not self.backend:
-            self.breaks("an array of another library or device")
-            return value
-        return self.handle(value, owner if type(owner) in TENSORS else None)
+        return value if self._foreign(value) else self.handle(value, owner if type(owner) in TENSORS else None)
+
+    def _foreign(self, array: Array) -> bool:
+        """Whether it is of another library than the arguments, or without those the first array that is read."""
+        if not self.decided:
+            self.decided, self.backend = True, backend_of(array)
+            self.kind, self.namespace = handles_of(self.backend)
+        if backend_of(array) is self.backend:
+            return False
+        self.breaks("an array of another library or device")
+        return True
 
     def result(self, op: Callable[..., Any], y: Any) -> None:
         """Values are called after the op that made them."""
@@ -253,6 +262,8 @@ class Trace:
 
     def made(self, array: Array) -> Any:
         """What stands for an array that the step has just made from nothing."""
+        if self._foreign(array):
+            return array
         node = self.emit("const", (), (), {}, array, held=self.backend.copy(array))
         return self.kind(self, array, node)
 
@@ -309,6 +320,10 @@ class Trace:
             return known[1]
         if known is not None:
             self.settled = False  # it has moved since
+        if self.broken is not None and array is None:
+            return cell._value
+        if array is not None and self._foreign(array):
+            return array
         self.marks.setdefault(cell, 0 if array is None else cell.written)
         if type(cell) is Scalar:
             value = cell._value
@@ -376,25 +391,6 @@ def ours(frame: Any) -> bool:
     return name.partition(".")[0] in OURS or frame.f_code.co_filename.startswith("<frozen")
 
 
-def ancestors(node: Node) -> set[Node]:
-    """A node and what it comes from."""
-    found, stack = {node}, [node]
-    while stack:
-        new = set(stack.pop().inputs) - found
-        found |= new
-        stack += new
-    return found
-
-
 def checksum(array: Array) -> int:
     """Of the values of an array of NumPy's."""
     return zlib.crc32(array if array.flags.c_contiguous else array.tobytes())
-
-
-def gradient_home(parameter: Parameter, like: Array) -> Cell:
-    """The cell where programs leave the gradient of a parameter."""
-    home: Cell | None = getattr(parameter, "gradient_home", None)
-    wanted = device_of(like), like.dtype, like.shape  # the device first: dtypes of different libraries do not compare
-    if home is None or (home.array is not None and (home.device, home.array.dtype, home.array.shape) != wanted):
-        home = parameter.gradient_home = Cell(None, name=f"{parameter.name}.grad")  # memory comes with the first replay
-    return home

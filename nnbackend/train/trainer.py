@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .. import functional as F
+from .. import optim
 from ..array import stack
 from ..backend import DeviceLike, to_host
 from ..backend import device as find_device
@@ -17,7 +18,7 @@ from ..errors import NonFiniteError, ShapeError
 from ..grad_mode import no_grad
 from ..metrics import Metric, metric
 from ..nn import Module, evaluating
-from ..optim import SGD, Adam, AdamW, Optimizer
+from ..optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from ..program import compile
 from ..tensor import Tensor
 from .edge import features, targets
@@ -34,7 +35,13 @@ LOSSES: dict[str, Loss] = {
     "bce_with_logits": F.binary_cross_entropy_with_logits,
 }
 NUMERIC = (F.mse_loss, F.l1_loss, F.huber_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    rule.__name__.lower(): rule
+    for rule in (
+        optim.SGD, optim.Lion, optim.Adagrad, optim.RMSprop, optim.Adadelta, optim.Rprop, optim.ASGD, optim.Adam,
+        optim.AdamW, optim.Adamax, optim.NAdam, optim.RAdam, optim.Adafactor,
+    )
+}  # fmt: skip
 
 
 class Trainer:
@@ -43,6 +50,9 @@ class Trainer:
     `loss` and `metrics` are names or functions of (output, target); `optimizer` is a name, a template such as
     `optim.Adam(lr=1e-3)`, or one that has parameters already. With a `seed`, parameters that nobody has loaded,
     assigned or trained are drawn from it, and so are the shuffles: one seed, one run, on every device.
+
+    `schedule` is called with the optimizer, `lambda opt: optim.CosineAnnealingLR(opt, T_max=30)`, and moves on once an
+    epoch, or once a step with `schedule_every="step"`; ReduceLROnPlateau looks at reported epochs, at val_loss if any.
     """
 
     def __init__(
@@ -53,7 +63,11 @@ class Trainer:
         metrics: Sequence[str | Metric] = (),
         device: DeviceLike = "auto",
         seed: int | None = None,
+        schedule: Callable[[Optimizer], LRScheduler] | None = None,
+        schedule_every: str = "epoch",
     ) -> None:
+        if schedule_every not in ("epoch", "step"):
+            raise ValueError(f'schedule_every: expected "epoch" or "step", got {schedule_every!r}.')
         self.loss = _named("loss", LOSSES, loss)
         self.metrics = dict(metric(m) for m in metrics)
         if self.loss is F.binary_cross_entropy_with_logits and "accuracy" in self.metrics:
@@ -64,26 +78,42 @@ class Trainer:
         self.net.to(self.device)
         template: Optimizer = _named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
         self.optimizer = template if template.param_groups else template.bind(net.parameters())
+        self.schedule = schedule and schedule(self.optimizer)
+        self.schedule_every = "report" if isinstance(self.schedule, ReduceLROnPlateau) else schedule_every
         self.history = History()
         self.steps = 0
-        self._step, self._forward = compile(self._batch), compile(self.net)  # recorded once, replayed from then on
+        # recorded once, replayed from then on
+        self._forward, self._gradients, self._gather = compile(self.net), compile(self.gradients), compile(self._part)
+        self._step = compile(self._batch) if self.optimizer.recordable else self._batch
 
     @property
     def dtype(self) -> Any:
         """The dtype of the model, which data is cast to."""
         return next((p.dtype for p in self.net.parameters()), "float32")
 
-    def step(self, x: Tensor, y: Tensor) -> Tensor:
-        """One batch forward, back, and update. Returns the loss, without waiting for it."""
-        loss = self.loss(self.net(x), y)
+    def gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """One batch forward and back. Returns the loss, without waiting for it."""
         self.optimizer.zero_grad()
+        loss: Tensor = self.loss(self.net(x), y)
         loss.backward()
-        self.optimizer.step()
-        return loss  # type: ignore[no-any-return]
+        return loss
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """One batch forward, back, and update; some optimizers (SAM, LBFGS) ask for the gradients again."""
+        return self.optimizer.step(lambda: self._gradients(x, y))  # type: ignore[no-any-return]
 
     def _batch(self, x: Tensor, y: Tensor) -> Tensor:
         """What is recorded: `step`, also one that a user has put in its place."""
         return self.step(x, y)
+
+    def _part(self, x: Tensor, y: Tensor, share: float, last: bool) -> Tensor:
+        """One of several batches whose gradients add up to one step; `share` of the rows are in it."""
+        loss = self.loss(self.net(x), y)
+        (loss * share).backward()
+        if last:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss  # type: ignore[no-any-return]
 
     def fit(
         self,
@@ -95,14 +125,19 @@ class Trainer:
         shuffle: bool = True,
         report_every: int | None = None,
         verbose: bool = True,
+        accumulate: int = 1,
     ) -> History:
         """Train for `epochs` more passes over the rows; `batch_size=None` is the full batch, 1 is sample by sample.
 
+        With `accumulate=k` the gradients of k batches make one step, as if they were one batch, in the memory of one
+        (for losses that are means; layers that look at their whole batch, as batch norm does, still see only theirs).
         Every `report_every` epochs (by default about 20 times) metrics and validation are computed and printed.
         Returns the history of all fits. NonFiniteError if the loss turns NaN or infinite; DataError names bad rows.
         """
         if epochs < 0:
             raise ValueError(f"fit: expected epochs >= 0, got {epochs}.")
+        if accumulate < 1:
+            raise ValueError(f"fit: expected accumulate >= 1, got {accumulate}.")
         data = self._pair(X, y)
         if data[0].shape[0] != data[1].shape[0]:
             raise ShapeError(f"fit: expected as many targets as rows, got X {data[0].shape} and y {data[1].shape}")
@@ -113,26 +148,43 @@ class Trainer:
         unread: list[Tensor] = []  # losses still on the device
         with self._progress(range(done + 1, done + epochs + 1), verbose) as passes:
             for epoch in passes:
-                unread.append(self._epoch(loader))
+                unread.append(self._epoch(loader, accumulate))
                 if epoch % every == 0 or epoch == done + epochs:
                     self._read(unread, epoch)
                     self.history[-1].update(self._report(data, held_out))
+                    self._advance("report", self.history[-1].get("val_loss", self.history[-1]["loss"]))
                     if verbose:
                         passes.write(line(self.history[-1]))
         return self.history
 
-    def _epoch(self, loader: DataLoader) -> Tensor:
+    def _epoch(self, loader: DataLoader, accumulate: int) -> Tensor:
         """One pass over the data; the mean loss, still on the device."""
-        losses, weights = [], []
-        for x, y in loader:
-            losses.append(self._step(x, y).detach())
+        losses, weights, together = [], [], accumulate * loader.batch_size
+        if accumulate > 1:
+            self.optimizer.zero_grad()
+        for i, (x, y) in enumerate(loader, start=1):
+            last = i % accumulate == 0 or i == len(loader)
+            if accumulate == 1:
+                loss = self._step(x, y)
+            else:
+                rows = min(together, loader.rows - (i - 1) // accumulate * together)
+                loss = self._gather(x, y, x.shape[0] / rows, last)
+            losses.append(loss.detach())
             weights.append(x.shape[0])
-        self.steps += len(losses)
+            if last:
+                self.steps += 1
+                self._advance("step")
+        self._advance("epoch")
         if len(losses) == 1:
             return losses[0]  # type: ignore[no-any-return]
         total: Tensor = stack(losses[:-1]).sum() * weights[0] + losses[-1] * weights[-1]
         mean: Tensor = total / sum(weights)
         return mean
+
+    def _advance(self, what: str, *metric: float) -> None:
+        """The schedule moves on if that is what it counts."""
+        if self.schedule is not None and self.schedule_every == what:
+            self.schedule.step(*metric)
 
     def _read(self, unread: list[Tensor], epoch: int) -> None:
         """Bring the losses of the last epochs to the host, in one go."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import HOLE, Node, Program, is_view
+from ..number import FUNCTIONS
 from ..simplify import simplified
 from .blocks import Loop
 from .calls import SPREAD, called, view_of, view_text, write
@@ -19,7 +20,7 @@ from .schedule import Block, scheduled
 
 HOST = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "floor_divide": "{} // {}",
-    "remainder": "{} % {}", "pow": "{} ** {}", "negative": "-{}", "positive": "+{}", "abs": "abs({})",
+    "remainder": "{} % {}", "pow": "({}) ** {}", "negative": "-{}", "positive": "+{}", "abs": "abs({})",
     "less": "{} < {}", "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}",
     "equal": "{} == {}", "not_equal": "{} != {}",
 }  # fmt: skip
@@ -146,7 +147,8 @@ class Replay:
             value = f"{self.code.name(n.value)}._value"
         else:
             parts = [self.ref(x) if isinstance(x, Node) else self.code.name(x) for x in n.operands()]
-            value = HOST[n.op].format(*parts)
+            function = FUNCTIONS.get(n.op)
+            value = f"{self.code.name(function)}({', '.join(parts)})" if function else HOST[n.op].format(*parts)
         self.code.lines.append(f"{self.text[n]} = {value}")
 
     def _scalar(self, n: Node) -> None:
