@@ -4,12 +4,13 @@ import math
 
 
 def grid(path, images, titles=(), columns=10):
-    """Grey images (n, height, width), dark where high, in rows of `columns`, with a title each."""
+    """Grey images (n, height, width) on one scale, dark where high, in rows of `columns`, with a title each."""
+    low, high = images.min(), images.max()
     rows = math.ceil(len(images) / columns)
     figure = _figure(columns, 1.3 * rows)
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
-        axes.imshow(image, cmap="gray_r")
+        axes.imshow(image, cmap="gray_r", vmin=low, vmax=high)
         axes.set_axis_off()
         axes.set_title(titles[i] if len(titles) else "", fontsize=8)
     _save(figure, path)
