@@ -150,7 +150,8 @@ class Optimizer(ParameterState):
         return work
 
     def _warn(self, now: int) -> None:
-        names = [p.name for g in self.param_groups for p in g.params if p.requires_grad and p.written != now]
+        params = [p for group in self.param_groups for p in group.params]
+        names = [p.name or f"number {i}" for i, p in enumerate(params) if p.requires_grad and p.written != now]
         if names:
             self._warned = True
             warnings.warn(
