@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import data, errors, functional, metrics, nn, optim, testing
     from .io import load, save, to_source
     from .program import compile, num_threads, set_num_threads
+    from .recompute import checkpoint
     from .train import History, Trainer
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "History",
     "Tensor",
     "Trainer",
+    "checkpoint",
     "compile",
     "data",
     "device",
@@ -53,6 +55,7 @@ _ROOMS = {
     **dict.fromkeys(("load", "save", "to_source"), "io"),
     **dict.fromkeys(("compile", "num_threads", "set_num_threads"), "program"),
     **dict.fromkeys(("History", "Trainer"), "train"),
+    "checkpoint": "recompute",
 }
 
 

@@ -69,13 +69,13 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
             r.result(op, y)
         node = (clock(), op, args, kw, pulls) if need and keeps_history() else None
         if y.__class__ is tuple:
-            return _parts(y, node)
+            return parts(y, node)
         return Tensor(y, node is not None, node)
 
     return lifted
 
 
-def _parts(y: tuple[Array, ...], node: tape.Node | None) -> tuple[Any, ...]:
+def parts(y: tuple[Array, ...], node: tape.Node | None) -> tuple[Any, ...]:
     """Several results: Tensors that share one hidden Tensor, which stands for them all."""
     if node is None:
         return tuple(Tensor(part) for part in y)

@@ -336,7 +336,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
     ("settings", "message"),
     [
         ({"lr": -1.0}, "lr: expected"),
-        ({"max_iter": 0}, "max_iter: expected a whole number > 0"),
+        ({"max_iter": 0}, "max_iter: expected a whole number >= 1"),
         ({"max_iter": 2.5}, "max_iter"),
         ({"max_eval": 0}, "max_eval"),
         ({"history_size": 0}, "history_size"),

@@ -251,7 +251,7 @@ def test_lr_grows_with_the_shape(how, shape, ratio):
         ("Adafactor", {"eps": (-1e-30, 1e-3)}, r"eps: expected a number >= 0 or None, and .*-1e-30"),
         ("Adafactor", {"eps": (None, -1.0)}, "eps: expected"),
         ("Adafactor", {"eps": 1e-3}, "eps: expected"),
-        ("Adafactor", {"d": 0.0}, "d: expected a number >= 1, got 0.0"),
+        ("Adafactor", {"d": 0.0}, "d: expected a finite number >= 1, got 0.0"),
         ("Adafactor", {"beta2_decay": 0.8}, "beta2_decay: expected a number <= 0, got 0.8"),
         ("Adafactor", {"lr": -1.0}, "lr: expected"),
         ("Muon", {"ns_steps": 100}, "ns_steps: expected a whole number from 0 to 99, got 100"),

@@ -15,7 +15,7 @@ from nnbackend.program.replay_numpy import Replay, blocks, schedule
 from nnbackend.program.replay_numpy.lower import lowered
 from nnbackend.program.replay_numpy.schedule import Block, scheduled
 from nnbackend.program.simplify import dead, eased, exact, folded, shared, simplified
-from nnbackend.program.tree import leaves
+from nnbackend.tree import leaves
 
 X = np.arange(12.0).reshape(3, 4) - 5
 

@@ -148,7 +148,7 @@ def test_dropout_and_adamw_alone(tmp_path):
     x, y = nb.tensor(rng.standard_normal((5, 4)).astype("float32")), nb.tensor(rng.integers(0, 3, 5))
     step(x, y)
     text = to_source(step, (x, y), tmp_path / "train.py")
-    assert "exp_avg[...] = exp_avg * 0.9 + " in text
+    assert "exp_avg[...] = exp_avg * beta1 + " in text
     assert "parameters[...] = " in text
     assert 'parameters = saved["parameters"]' in text
     assert "W1 = parameters[0:64].reshape(16, 4)" in text

@@ -18,8 +18,8 @@ from nnbackend.cells import Buffer
 from nnbackend.errors import LabelError
 from nnbackend.program import interpret
 from nnbackend.program.record import Recording
-from nnbackend.program.tree import leaves, mapped
 from nnbackend.recorder import recorder
+from nnbackend.tree import leaves, mapped
 
 DEVICE1 = nb.device(array_api_strict.Device("device1"))
 

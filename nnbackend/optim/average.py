@@ -13,7 +13,8 @@ from ..recorder import recorder
 from ..tape import clock
 from ..tensor import Tensor
 from .flat import Run, Start
-from .group import Limit, ParamGroup, fraction
+from .group import ParamGroup
+from .limits import Limit, fraction
 from .state import ParameterState
 
 __all__ = ["EMA", "SWA"]

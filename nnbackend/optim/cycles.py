@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..program.number import maximum, minimum
-from .group import expect, not_negative, positive
+from .limits import below_one, expect, fraction, natural, not_negative, positive
 from .optimizer import Optimizer
-from .schedule import Each, LRScheduler, annealing, below_one, each_of, fraction, natural, one_of
+from .schedule import Each, LRScheduler, annealing, each_of, one_of
 
 __all__ = ["CyclicLR", "OneCycleLR"]
 

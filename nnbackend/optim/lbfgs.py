@@ -13,7 +13,8 @@ from ..errors import DeviceMismatchError, DTypeError, GraphError, IncompatibleCh
 from ..grad_mode import enable_grad
 from ..tensor import Tensor
 from .flat import NARROW
-from .group import Limit, ParamGroup, not_negative
+from .group import ParamGroup
+from .limits import Limit, natural, not_negative
 from .optimizer import Optimizer
 
 __all__ = ["LBFGS"]
@@ -22,11 +23,6 @@ Memory = dict[str, Any]  # what PyTorch's has, by its names
 VECTORS = ("d", "prev_flat_grad")
 HISTORIES = ("old_dirs", "old_stps", "ro")  # changes of gradient and of weights, and 1 / their product
 NAMES = ("func_evals", "n_iter", "t", "H_diag", "prev_loss", *VECTORS, *HISTORIES)
-
-
-def _count(v: Any) -> bool:
-    """A whole number > 0."""
-    return isinstance(v, int) and v > 0
 
 
 def _known_search(v: Any) -> bool:
@@ -44,11 +40,11 @@ class LBFGS(Optimizer):
 
     recordable = False
     limits: ClassVar[Mapping[str, Limit]] = {
-        "max_iter": _count,
-        "max_eval": _count,
+        "max_iter": natural,
+        "max_eval": natural,
         "tolerance_grad": not_negative,
         "tolerance_change": not_negative,
-        "history_size": _count,
+        "history_size": natural,
         "line_search_fn": _known_search,
     }
 

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 from ..backend import Array, namespace
 from ..cells import Parameter
+from ..program.number import minimum
 from .flat import Start
-from .group import Limit, ParamGroup
+from .group import ParamGroup
+from .limits import Limit, at_least_one, not_positive, three_numbers
 from .optimizer import Optimizer
 
 __all__ = ["Adafactor", "Muon"]
@@ -19,24 +21,9 @@ def _two_floors(v: Any) -> bool:
     return len(v) == 2 and (v[0] is None or v[0] >= 0) and bool(v[1] >= 0)
 
 
-def _not_positive(v: Any) -> bool:
-    """A number <= 0."""
-    return bool(v <= 0)
-
-
-def _at_least_one(v: Any) -> bool:
-    """A number >= 1."""
-    return bool(v >= 1)
-
-
 def _few(v: Any) -> bool:
     """A whole number from 0 to 99."""
     return isinstance(v, int) and 0 <= v < 100
-
-
-def _three(v: Any) -> bool:
-    """Three numbers."""
-    return len(v) == 3
 
 
 def _known_adjustment(v: Any) -> bool:
@@ -52,7 +39,7 @@ class Adafactor(Optimizer):
     """
 
     elementwise = False
-    limits: ClassVar[Mapping[str, Limit]] = {"eps": _two_floors, "beta2_decay": _not_positive, "d": _at_least_one}
+    limits: ClassVar[Mapping[str, Limit]] = {"eps": _two_floors, "beta2_decay": not_positive, "d": at_least_one}
 
     def __init__(
         self,
@@ -100,7 +87,7 @@ class Adafactor(Optimizer):
             c += new * (xp.mean(square, axis=-2, keepdims=True) - c)
             v = r * c / xp.maximum(xp.mean(r, axis=-2, keepdims=True), floor)
         u = g / xp.sqrt(xp.maximum(v, floor * floor))
-        u *= size * _smaller(group["lr"], t**-0.5) / xp.maximum(_rms(u) / group["d"], 1.0)
+        u *= size * minimum(group["lr"], t**-0.5) / xp.maximum(_rms(u) / group["d"], 1.0)
         w -= u
 
 
@@ -114,7 +101,7 @@ class Muon(Optimizer):
     elementwise = False
     limits: ClassVar[Mapping[str, Limit]] = {
         "ns_steps": _few,
-        "ns_coefficients": _three,
+        "ns_coefficients": three_numbers,
         "adjust_lr_fn": _known_adjustment,
     }
 
@@ -202,8 +189,3 @@ def _rounded(x: Any, bits: int) -> Any:
 def _rms(x: Array) -> Array:
     xp = namespace(x)
     return xp.sqrt(xp.mean(x * x))
-
-
-def _smaller(a: Any, b: Any) -> Any:
-    """The smaller of two numbers, one of which may be recorded."""
-    return a * (a <= b) + b * (b < a)

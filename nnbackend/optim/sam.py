@@ -11,7 +11,8 @@ from ..errors import GraphError
 from ..grad_mode import enable_grad
 from ..tensor import Tensor
 from .clip import get_total_norm
-from .group import ParamGroup, not_negative
+from .group import ParamGroup
+from .limits import not_negative
 from .optimizer import Optimizer
 
 __all__ = ["SAM"]

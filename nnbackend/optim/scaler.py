@@ -9,27 +9,13 @@ from ..cells import Scalar, gradients_of
 from ..errors import GraphError, IncompatibleCheckpointError
 from ..tensor import Tensor
 from .flat import NARROW, wide
-from .group import ParamGroup, positive
+from .group import ParamGroup
+from .limits import above_one, inner_fraction, natural, positive
 from .optimizer import Optimizer
 
 __all__ = ["GradScaler"]
 
 LARGEST = 3.4028234663852886e38  # of float32: no scale grows beyond
-
-
-def growing(v: Any) -> bool:
-    """A finite number > 1."""
-    return bool(1 < v <= LARGEST)
-
-
-def shrinking(v: Any) -> bool:
-    """A number between 0 and 1."""
-    return bool(0 < v < 1)
-
-
-def natural(v: Any) -> bool:
-    """An integer >= 1."""
-    return bool(v >= 1 and int(v) == v)
 
 
 class GradScaler:
@@ -58,7 +44,12 @@ class GradScaler:
                 "backoff_factor": backoff_factor,
                 "growth_interval": growth_interval,
             },
-            {"scale": positive, "growth_factor": growing, "backoff_factor": shrinking, "growth_interval": natural},
+            {
+                "scale": positive,
+                "growth_factor": above_one,
+                "backoff_factor": inner_fraction,
+                "growth_interval": natural,
+            },
         )
         self._good = Scalar(0, "good steps")
         self._overflown: dict[Optimizer, bool] = {}  # those unscaled since the last update

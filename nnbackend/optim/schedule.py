@@ -11,7 +11,8 @@ from ..cells import Scalar, structure
 from ..errors import IncompatibleCheckpointError
 from ..program.number import cos, maximum, minimum
 from ..recorder import recorder, unrecorded
-from .group import Limit, ParamGroup, expect, not_negative
+from .group import ParamGroup
+from .limits import Limit, expect, increasing, not_negative, whole_or_before
 from .optimizer import Optimizer
 
 __all__ = ["ChainedScheduler", "LRScheduler", "SequentialLR"]
@@ -169,41 +170,6 @@ class LRScheduler:
 
 
 # -- for the schedules ----------------------------------------------------------------------------------------------
-
-
-def whole(v: Any) -> bool:
-    """A whole number >= 0."""
-    return isinstance(v, int) and v >= 0
-
-
-def increasing(v: Any) -> bool:
-    """Whole numbers >= 0, each larger than the one before."""
-    return all(map(whole, v)) and list(v) == sorted(set(v))
-
-
-def whole_or_before(v: Any) -> bool:
-    """A whole number >= -1."""
-    return isinstance(v, int) and v >= -1
-
-
-def natural(v: Any) -> bool:
-    """A whole number >= 1."""
-    return whole(v) and v > 0
-
-
-def fraction(v: Any) -> bool:
-    """A number from 0 to 1."""
-    return bool(0 <= v <= 1)
-
-
-def below_one(v: Any) -> bool:
-    """A number from 0 to below 1."""
-    return bool(0 <= v < 1)
-
-
-def function(v: Any) -> bool:
-    """A function."""
-    return callable(v)
 
 
 def each_of(what: str, value: Any, limit: Limit) -> None:

@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..program.number import cos, log, maximum, minimum
-from .group import expect, finite, not_negative, positive
-from .optimizer import Optimizer
-from .schedule import (
-    Each,
-    LRScheduler,
-    annealing,
+from .limits import (
     below_one,
-    chosen,
-    each_of,
+    expect,
+    finite,
     fraction,
     function,
     natural,
-    one_of,
+    not_negative,
+    positive,
+    positive_fraction,
     whole,
 )
+from .optimizer import Optimizer
+from .schedule import Each, LRScheduler, annealing, chosen, each_of, one_of
 
 __all__ = [
     "SWALR",
@@ -298,8 +297,3 @@ class ReduceLROnPlateau(LRScheduler):
         relative = self.threshold_mode == "rel" and math.isfinite(best)
         margin = self.threshold * (abs(best) if relative else 1.0)
         return metric < best - margin if self.mode == "min" else metric > best + margin
-
-
-def positive_fraction(v: Any) -> bool:
-    """A number above 0, at most 1."""
-    return bool(0 < v <= 1)

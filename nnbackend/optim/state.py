@@ -12,7 +12,8 @@ from ..errors import IncompatibleCheckpointError
 from ..recorder import unrecorded
 from ..tensor import Tensor
 from .flat import History, Memory, Run, Start, lay_out, runs_of
-from .group import LIMITS, Limit, ParamGroup
+from .group import ParamGroup
+from .limits import LIMITS, Limit
 
 
 class ParameterState:

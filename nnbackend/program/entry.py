@@ -13,12 +13,12 @@ from ..recorder import Unfit, recorder
 from ..tape import TENSORS, clock
 from ..tensor import Tensor
 from ..training_mode import mode as training_mode
+from ..tree import mapped
 from .graph import Program
 from .interpret import bring
 from .record import ARRAY, NUMBER, TENSOR
 from .replay_numpy import Replay
 from .replay_numpy.code import Code
-from .tree import mapped
 
 
 def runner(replay: Replay, form: Any, reuse_outputs: bool) -> Callable[..., Any]:

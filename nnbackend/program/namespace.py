@@ -8,9 +8,9 @@ from typing import Any
 
 from ..backend import Backend
 from ..recorder import writer
+from ..tree import leaves
 from .graph import HOLE, VIEWS
 from .traced import Traced, concrete
-from .tree import leaves
 
 REDUCTIONS = frozenset({"sum", "prod", "mean", "max", "min", "any", "all", "var", "std"})
 ALIKE = {"zeros_like": "zeros", "ones_like": "ones", "full_like": "full", "empty_like": "empty"}

@@ -13,12 +13,12 @@ from ..cells import Cell, Scalar, gradient_home, structure
 from ..errors import GraphError
 from ..recorder import recorder
 from ..tensor import Tensor
+from ..tree import leaves, mapped
 from .graph import Gradient, Node, Program
 from .number import Number
 from .text import Readable
 from .trace import OUTSIDE, SHARED, Trace, checksum
 from .traced import Traced, concrete, freed
-from .tree import leaves, mapped
 
 ARGUMENT = "a change in place of an argument (return it instead)"
 GRADIENT = "a gradient left in .grad of an argument (return it instead, see nb.grad)"

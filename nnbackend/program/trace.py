@@ -16,11 +16,11 @@ from ..cells import Cell, Parameter, Scalar, gradient_home
 from ..recorder import writer
 from ..tape import TENSORS, clock
 from ..tensor import Tensor
+from ..tree import mapped
 from .graph import HOLE, Node, ancestors, plain_key
 from .handles import handles_of
 from .number import Number
 from .traced import How, Traced, concrete
-from .tree import mapped
 
 OURS = frozenset({"nnbackend", "numpy", "array_api_strict", "array_api_compat", "cupy", "contextlib"})  # not the user's
 NUMERIC = frozenset({

@@ -16,9 +16,9 @@ from weakref import ref
 from ..backend import Array
 from ..cells import Scalar
 from ..tape import TENSORS
+from ..tree import mapped
 from .graph import HOLE, Node
 from .number import ARITHMETIC, COMPARISONS, UNARY, Number
-from .tree import mapped
 
 How = tuple[str, tuple[Any, ...], dict[str, Any]]  # a view: the op that makes it, with its arguments
 
