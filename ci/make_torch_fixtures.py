@@ -1,6 +1,6 @@
 """What PyTorch answers, as small files for the tests, which never import it.
 
-    pip install torch expecttest && python ci/make_torch_fixtures.py [folder]
+    pip install torch expecttest && python -m ci.make_torch_fixtures [folder]
 
 All in float64. Each file under tests/fixtures holds arrays by name; its metadata `cases` is a list in JSON.
 """
@@ -12,25 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.testing._internal.common_optimizers import optim_db
 
+from ci.oracles.torch_optim import MORE, UNMAPPED, answered, database, happenings
 from nnbackend.io import safetensors
+from tests.optim_case import problems
 
-OPTIMIZERS = {
-    "SGD": {"lr", "momentum", "weight_decay", "nesterov"},
-    "Adam": {"lr", "betas", "eps", "weight_decay"},
-    "AdamW": {"lr", "betas", "eps", "weight_decay"},
-}  # and the arguments that ours take
-MORE = [
-    ("SGD", {"lr": 0.1, "momentum": 0.5, "nesterov": True}),
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}),
-    ("Adam", {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3}),
-    ("Adam", {"lr": 0.05, "betas": (0.0, 0.99), "weight_decay": 0.2}),
-    ("AdamW", {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3, "weight_decay": 0.0}),
-    ("AdamW", {"lr": 0.05, "betas": (0.8, 0.8), "weight_decay": 0.4}),
-]
-SHAPES = [(3, 4), (4,), (2, 1, 3), ()]
-CHECKED = (1, 2, 3, 10, 25)
+HAPPENINGS = ["SGD", "NAdam", "ASGD", "Adafactor", "Muon"]  # rules that know more than the number of the step
 HISTORIES = ["tied", "frozen", "frozen_later", "unreached", "late", "sometimes"]
 
 
@@ -38,40 +25,29 @@ def main(folder):
     folder.mkdir(exist_ok=True)
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    for seed, make in enumerate((trajectories, histories, losses, activations, training, names)):
+    for seed, make in enumerate((trajectories, histories, losses, activations, names)):
         arrays, cases = make(np.random.default_rng(seed))
-        path = folder / f"torch_{make.__name__}.safetensors"
-        safetensors.write(path, arrays, {"cases": json.dumps(cases), "torch": torch.__version__})
-        print(f"{path}: {path.stat().st_size} bytes")
+        write(folder / f"torch_{make.__name__}.safetensors", arrays, cases)
+
+
+def write(path, arrays, cases):
+    safetensors.write(path, arrays, {"cases": json.dumps(cases), "torch": torch.__version__})
+    print(f"{path}: {path.stat().st_size} bytes")
 
 
 def plain(t):
     return t.detach().numpy().copy()
 
 
-def trajectories(rng):
+def trajectories(_):
     """Optimizers on given gradients: weights after some of 25 steps."""
-    start = [rng.standard_normal(shape) for shape in SHAPES]
-    grads = [rng.standard_normal((CHECKED[-1], *shape)) for shape in SHAPES]
-    arrays = {f"start.{i}": a for i, a in enumerate(start)} | {f"grads.{i}": a for i, a in enumerate(grads)}
-    wanted = [
-        (o.optim_cls.__name__, {k: float(v) if k == "lr" else v for k, v in case.kwargs.items()})
-        for o in optim_db
-        for case in (o.optim_inputs_func(device="cpu") if o.optim_cls.__name__ in OPTIMIZERS else [])
-        if case.kwargs.keys() <= OPTIMIZERS[o.optim_cls.__name__]
-    ]
-    cases = []
-    for name, settings in wanted + MORE:
-        params = [torch.nn.Parameter(torch.tensor(a)) for a in start]
-        optimizer = getattr(torch.optim, name)(params, **settings)
-        for step in range(CHECKED[-1]):
-            for p, g in zip(params, grads, strict=True):
-                p.grad = torch.tensor(g[step])
-            optimizer.step()
-            if step + 1 in CHECKED:
-                weights = np.concatenate([plain(p).ravel() for p in params])
-                arrays[f"weights.{len(cases)}.{step + 1}"] = weights
-        cases.append([name, settings])
+    arrays, cases = problems(), []
+    happening = [plan for name in HAPPENINGS for plan in happenings(name)]
+    for plan in (*database(), *MORE, *happening):
+        if plan.name not in UNMAPPED:
+            arrays[f"weights.{len(cases)}"] = np.stack(answered(plan, arrays))
+            plan.settings = {k: float(v) if isinstance(v, np.ndarray) else v for k, v in plan.settings.items()}
+            cases.append({k: v for k, v in vars(plan).items() if v})
     return arrays, cases
 
 
@@ -96,7 +72,13 @@ def histories(rng):
     arrays = {"x": x, "y": y}
     start = {name: rng.standard_normal(p.shape) * 0.5 for name, p in Three().named_parameters()}
     arrays |= {f"start.{name}": a for name, a in start.items()}
-    optimizers = [["SGD", {"lr": 0.1, "momentum": 0.9}], ["AdamW", {"lr": 0.05, "weight_decay": 0.1}]]
+    optimizers = [
+        ["SGD", {"lr": 0.1, "momentum": 0.9}],
+        ["AdamW", {"lr": 0.05, "weight_decay": 0.1}],
+        ["NAdam", {"lr": 0.05}],
+        ["ASGD", {"lr": 0.1, "t0": 3}],
+        ["Adafactor", {"lr": 0.1}],
+    ]
     cases = [[what, *optimizer] for what in HISTORIES for optimizer in optimizers]
     for n, (what, name, settings) in enumerate(cases):
         net = Three()
@@ -177,23 +159,6 @@ def activations(rng):
         value.backward(torch.tensor(weight).reshape(value.shape))
         arrays |= {f"value.{n}": plain(value), f"grad.{n}": plain(leaf.grad)}
     return arrays, cases
-
-
-def training(rng):
-    """Twenty steps of an MLP with cross-entropy and AdamW: the losses."""
-    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
-    arrays = {"x": rng.standard_normal((20, 16, 4)), "y": rng.integers(0, 3, (20, 16))}
-    for name, p in net.named_parameters():
-        p.data = torch.tensor(rng.standard_normal(p.shape) / 2)
-        arrays[f"start.{name}"] = plain(p)
-    optimizer, curve = torch.optim.AdamW(net.parameters(), lr=0.02), []
-    for x, y in zip(torch.tensor(arrays["x"]), torch.tensor(arrays["y"]), strict=True):
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        curve.append(loss.item())
-    return arrays | {"curve": np.array(curve)}, []
 
 
 def names(_):

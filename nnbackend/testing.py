@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import tree
 from .array import split
 from .backend import CPU, FLOATING, Device, DeviceLike, is_array, to_host
 from .backend import device as find_device
@@ -18,7 +19,7 @@ from .errors import GraphError, RecordingWarning
 from .grad_mode import enable_grad
 from .nn import Module, RandomModule, evaluating
 from .optim import SGD
-from .program import compile, tree
+from .program import compile
 from .tape import gradients, seed_of
 from .tensor import Tensor
 

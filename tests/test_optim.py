@@ -1,6 +1,8 @@
 """Optimizers: PyTorch's numbers, whatever the layout, and all that can go wrong around them."""
 
+import contextlib
 import copy
+import inspect
 import itertools
 import math
 import pickle
@@ -10,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from frozen import DEVICE1, PLACES, load, no_sync
+from optim_case import CHECKED, Plan, Player
+from optim_case import close as same
 
 import nnbackend as nb
 from nnbackend import nn, optim
@@ -64,27 +68,31 @@ def counted(cls: type[optim.Optimizer], calls: list[Any]) -> type[optim.Optimize
 # -- PyTorch's numbers ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", PLACES, ids=str)
-@pytest.mark.parametrize("n", range(len(load("trajectories")[1])))
-def test_trajectories(n, place):
-    arrays, cases = load("trajectories")
-    name, settings = cases[n]
-    params = parameters(*(arrays[f"start.{i}"] for i in range(4)), place=place)
-    optimizer = getattr(optim, name)(params, **settings)
-    for step in range(1, 26):
-        give(params, [arrays[f"grads.{i}"][step - 1] for i in range(4)])
-        with no_sync():
-            optimizer.step()
-        if f"weights.{n}.{step}" in arrays:
-            close(np.concatenate([p.numpy().ravel() for p in params]), arrays[f"weights.{n}.{step}"], 1e-10, 1e-14)
+TRAJECTORIES = [Plan(**case) for case in load("trajectories")[1]]
+INVOLVED = [n for n, plan in enumerate(TRAJECTORIES) if len(plan.settings) > 2 or plan.happens]
+
+
+@pytest.mark.filterwarnings("ignore:.*no gradient for")
+@pytest.mark.parametrize("recorded", [False, True], ids=["eager", "recorded"])
+@pytest.mark.parametrize(
+    ("n", "place"), [*((n, "cpu") for n in range(len(TRAJECTORIES))), *((n, DEVICE1) for n in INVOLVED)], ids=str
+)
+def test_trajectories(n, place, recorded):
+    arrays, plan = load("trajectories")[0], TRAJECTORIES[n]
+    player, looks = Player(nb, plan, arrays, place, recorded), plan.name == "LBFGS"  # at the loss; 20 times a step
+    for step, weights in zip(CHECKED[:3] if looks or place != "cpu" else CHECKED, arrays[f"weights.{n}"], strict=False):
+        with contextlib.nullcontext() if looks else no_sync():
+            while player.n < step:
+                player.step()
+        same(player.weights(), weights)
 
 
 def test_fixtures_cover_every_rule():
-    cases = load("trajectories")[1]
-    assert {name for name, _ in cases} == {"SGD", "Adam", "AdamW"}
-    assert {key for _, settings in cases for key in settings} == {
-        "lr", "momentum", "nesterov", "weight_decay", "betas", "eps",
-    }  # fmt: skip
+    """Every optimizer that PyTorch has, and each of its settings."""
+    rules = [c for c in vars(optim).values() if isinstance(c, type) and issubclass(c, optim.Optimizer)]
+    for rule in {*rules} - {optim.Optimizer, optim.Lion, optim.SAM}:
+        plans = [plan for plan in TRAJECTORIES if plan.name == rule.__name__]
+        assert set().union(*(plan.settings for plan in plans)) == {*inspect.signature(rule).parameters} - {"params"}
 
 
 class Three(nn.Module):

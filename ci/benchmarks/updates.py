@@ -55,7 +55,7 @@ def torchs(name, weights, **settings):
 
 
 def report(weights, rounds, lead, length):
-    """Markdown: a line for each optimizer; ratios are medians over rounds of times by PyTorch's default if it is there."""
+    """Markdown: a line for each optimizer; ratios are medians over rounds of times by PyTorch's default, if there."""
     rows = [("optimizer", "PyTorch, ms", "ours, eager", "ours, compiled", "PyTorch, fused")]
     theirs = vars(import_torch().optim) if find_spec("torch") else {}
     for name in RULES:
