@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ Repository (1998), https://doi.org/10.24432/C50P49, licence CC BY 4.0; stored he
 class Dataset(NamedTuple):
     """Features `X` (n, features), class numbers `y` (n,), and what they mean."""
 
-    X: NDArray[np.float64]
+    X: NDArray[np.floating[Any]]
     y: NDArray[np.int64]
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -54,8 +54,12 @@ def digits() -> Dataset:
     """Handwritten digits of 8 x 8 pixels: X (1797, 64) from 0 to 16, y (1797,)."""
     with np.load(os.path.join(FILES, "digits.npz"), allow_pickle=False) as arrays:
         X, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
-    pixels = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
-    return Dataset(X, y, pixels, tuple("0123456789"), DIGITS)
+    return Dataset(X, y, pixels(8), tuple("0123456789"), DIGITS)
+
+
+def pixels(side: int) -> tuple[str, ...]:
+    """The names of the pixels of a square image, row by row."""
+    return tuple(f"pixel_{row}_{column}" for row in range(side) for column in range(side))
 
 
 def xor() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
