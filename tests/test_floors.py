@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "backend.base",
     "backend.threads",
+    "backend.numpy_blas",
     "backend.numpy_conv",
     "backend.numpy_backend",
     "backend.cupy_backend",

@@ -12,7 +12,7 @@ from .device import CPU, Device, DeviceLike, HostArray, device, device_of, shown
 from .norm import normalized, normalized_back
 from .primitive import PRIMITIVES, erf, gather, logistic, one_hot, place, primitive, scatter_add, total
 from .recurrent import gru, gru_back, lstm, lstm_back, rnn, rnn_back
-from .registry import BACKENDS, NUMPY, backend_of, is_array, library_backend, namespace, register
+from .registry import BACKENDS, NUMPY, backend_of, blend, descend, is_array, library_backend, namespace, register
 
 __all__ = [
     "BACKENDS",
@@ -34,10 +34,12 @@ __all__ = [
     "attention",
     "attention_back",
     "backend_of",
+    "blend",
     "conv",
     "conv_transpose",
     "conv_weight",
     "cuda_status",
+    "descend",
     "device",
     "device_of",
     "dtype_name",

@@ -99,6 +99,16 @@ class Backend:
         """A NumPy array of the same values; it may share memory, so do not write to it."""
         return np.from_dlpack(x)
 
+    # -- updates in place, for optimizers
+    def blend(self, y: Array, b: Any, x: Array, a: Any) -> None:
+        """Change y to b y + a x."""
+        y *= b
+        y += x if a.__class__ is float and a == 1.0 else a * x
+
+    def descend(self, w: Array, a: Any, x: Array) -> None:
+        """Change w to w - a x."""
+        w -= a * x
+
     # -- memory
     def copy(self, x: Array) -> Array:
         """The same values in memory of their own."""

@@ -10,12 +10,13 @@ import numpy as np
 
 from . import numpy_conv
 from .base import KERNELS, Array, Backend, dtype_name
+from .numpy_blas import LONG, axpby
 
 
 class NumpyBackend(Backend):
     """The CPU. NumPy 2.1 and later is the standard's own namespace."""
 
-    block = 1 << 16
+    block = 1 << 18
     views = True
 
     def __init__(self) -> None:
@@ -40,6 +41,20 @@ class NumpyBackend(Backend):
     def to_host(self, x: Array) -> np.ndarray[Any, Any]:
         """The array itself."""
         return np.asarray(x)
+
+    def blend(self, y: Array, b: Any, x: Array, a: Any) -> None:
+        """In one pass over memory, if they are long."""
+        if KERNELS and y.size >= LONG and x.shape == y.shape and x.dtype == y.dtype:
+            axpby(a, x, b, y, y)
+        else:
+            super().blend(y, b, x, a)
+
+    def descend(self, w: Array, a: Any, x: Array) -> None:
+        """In one pass over memory, if they are long."""
+        if KERNELS and w.size >= LONG and x.shape == w.shape and x.dtype == w.dtype:
+            axpby(-a, x, 1.0, w, w)
+        else:
+            w -= a * x
 
     def copy(self, x: Array) -> Array:
         """A contiguous copy."""

@@ -71,3 +71,13 @@ def library_backend(library: str) -> Backend:
     if library not in _BY_LIBRARY:
         _BY_LIBRARY[library] = CupyBackend() if library == "cupy" else Backend(library, sys.modules[library])
     return _BY_LIBRARY[library]
+
+
+def blend(y: Array, b: Any, x: Array, a: Any) -> None:
+    """Change y to b y + a x, in place."""
+    backend_of(y).blend(y, b, x, a)
+
+
+def descend(w: Array, a: Any, x: Array) -> None:
+    """Change w to w - a x, in place."""
+    backend_of(w).descend(w, a, x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..backend import Array, namespace
+from ..backend import Array, blend, descend, namespace
 from ..cells import Parameter
 from .flat import Start
 from .group import ParamGroup
@@ -50,19 +50,15 @@ class Adam(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Algorithm 1 of the paper; the bias corrections are numbers, not arrays."""
         (beta1, beta2), m, v = group["betas"], memory["exp_avg"], memory["exp_avg_sq"]
-        m *= beta1
-        m += (1.0 - beta1) * g
-        v *= beta2
-        v += (1.0 - beta2) * (g * g)
+        blend(m, beta1, g, 1.0 - beta1)
+        blend(v, beta2, g * g, 1.0 - beta2)
         if "max_exp_avg_sq" in memory:
             largest = memory["max_exp_avg_sq"]
             largest[...] = v = namespace(v).maximum(largest, v)
         correct1, correct2 = 1.0 - beta1**t, (1.0 - beta2**t) ** 0.5
         size = namespace(v).sqrt(v)
         size += group["eps"] * correct2
-        step = (group["lr"] * correct2 / correct1) * m
-        step /= size
-        w -= step
+        descend(w, group["lr"] * correct2 / correct1, m / size)
 
 
 class AdamW(Adam):
@@ -104,12 +100,9 @@ class Adamax(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Algorithm 2 of the paper."""
         (beta1, beta2), m, largest, xp = group["betas"], memory["exp_avg"], memory["exp_inf"], namespace(w)
-        m *= beta1
-        m += (1.0 - beta1) * g
+        blend(m, beta1, g, 1.0 - beta1)
         largest[...] = xp.maximum(beta2 * largest, xp.abs(g) + group["eps"])
-        step = (group["lr"] / (1.0 - beta1**t)) * m
-        step /= largest
-        w -= step
+        descend(w, group["lr"] / (1.0 - beta1**t), m / largest)
 
 
 class RAdam(Optimizer):
@@ -143,10 +136,8 @@ class RAdam(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Algorithm 2 of the paper; `trusted` is 0 in the first steps, where numbers stand in for what is undefined."""
         (beta1, beta2), m, v = group["betas"], memory["exp_avg"], memory["exp_avg_sq"]
-        m *= beta1
-        m += (1.0 - beta1) * g
-        v *= beta2
-        v += (1.0 - beta2) * (g * g)
+        blend(m, beta1, g, 1.0 - beta1)
+        blend(v, beta2, g * g, 1.0 - beta2)
         correct2 = 1.0 - beta2**t
         limit = 2.0 / (1.0 - beta2) - 1.0
         length = limit - 2.0 * t * beta2**t / correct2
@@ -157,8 +148,8 @@ class RAdam(Optimizer):
         size += group["eps"]
         step = (above / below) ** 0.5 / size
         step += 1.0 - trusted
-        step *= (group["lr"] / (1.0 - beta1**t)) * m
-        w -= step
+        step *= m
+        descend(w, group["lr"] / (1.0 - beta1**t), step)
 
 
 class NAdam(Optimizer):
@@ -201,15 +192,12 @@ class NAdam(Optimizer):
         mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * group["momentum_decay"]))
         mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * group["momentum_decay"]))
         product.value = mu * product.value
-        m *= beta1
-        m += (1.0 - beta1) * g
-        v *= beta2
-        v += (1.0 - beta2) * (g * g)
+        blend(m, beta1, g, 1.0 - beta1)
+        blend(v, beta2, g * g, 1.0 - beta2)
         correct2 = (1.0 - beta2**t) ** 0.5
         size = namespace(v).sqrt(v)
         size += group["eps"] * correct2
         step = (1.0 - mu) / (1.0 - product.value) * g
-        step += mu_next / (1.0 - product.value * mu_next) * m
-        step *= group["lr"] * correct2
+        descend(step, -mu_next / (1.0 - product.value * mu_next), m)
         step /= size
-        w -= step
+        descend(w, group["lr"] * correct2, step)

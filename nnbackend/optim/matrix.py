@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from ..backend import Array, namespace
+from ..backend import Array, blend, descend, namespace
 from ..cells import Parameter
 from ..program.number import minimum
 from .flat import Start
@@ -146,7 +146,7 @@ class Muon(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024: w -= lr orthogonal(v)."""
         new, v = 1.0 - group["momentum"], memory["momentum_buffer"]
-        v += new * (g - v)
+        blend(v, group["momentum"], g, new)
         u = orthogonal(
             v + new * (g - v) if group["nesterov"] else v, group["ns_coefficients"], group["eps"], group["ns_steps"]
         )
@@ -155,7 +155,7 @@ class Muon(Optimizer):
             ratio = 0.2 * max(rows, columns) ** 0.5
         else:
             ratio = max(1.0, rows / columns) ** 0.5
-        w -= (group["lr"] * ratio) * u
+        descend(w, group["lr"] * ratio, u)
 
 
 def orthogonal(g: Array, coefficients: tuple[float, float, float], eps: float, steps: int) -> Array:

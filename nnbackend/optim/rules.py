@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..backend import Array, namespace
+from ..backend import Array, blend, descend, namespace
 from ..cells import Parameter
 from .flat import Start
 from .group import ParamGroup
@@ -48,10 +48,9 @@ class SGD(Optimizer):
         """Sutskever et al., "On the importance of initialization and momentum", 2013."""
         if memory:
             momentum, v = group["momentum"], memory["momentum_buffer"]
-            v *= momentum
-            v += (1.0 - group["dampening"] * (t > 1)) * g if group["dampening"] else g
+            blend(v, momentum, g, 1.0 - group["dampening"] * (t > 1) if group["dampening"] else 1.0)
             g = g + momentum * v if group["nesterov"] else v
-        w -= group["lr"] * g
+        descend(w, group["lr"], g)
 
 
 class Lion(Optimizer):
@@ -80,9 +79,8 @@ class Lion(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Program 1 of the paper: one beta for the step, one for the memory."""
         (beta1, beta2), m = group["betas"], memory["exp_avg"]
-        w -= group["lr"] * namespace(w).sign(beta1 * m + (1.0 - beta1) * g)
-        m *= beta2
-        m += (1.0 - beta2) * g
+        descend(w, group["lr"], namespace(w).sign(beta1 * m + (1.0 - beta1) * g))
+        blend(m, beta2, g, 1.0 - beta2)
 
 
 class Adagrad(Optimizer):
@@ -119,9 +117,7 @@ class Adagrad(Optimizer):
         total += g * g
         size = namespace(w).sqrt(total)
         size += group["eps"]
-        step = (group["lr"] / (1.0 + (t - 1) * group["lr_decay"])) * g
-        step /= size
-        w -= step
+        descend(w, group["lr"] / (1.0 + (t - 1) * group["lr_decay"]), g / size)
 
 
 class RMSprop(Optimizer):
@@ -158,22 +154,20 @@ class RMSprop(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Equations 38 to 45 of Graves, "Generating sequences with recurrent neural networks", with eps outside."""
         alpha, square = group["alpha"], memory["square_avg"]
-        square *= alpha
-        square += (1.0 - alpha) * (g * g)
+        blend(square, alpha, g * g, 1.0 - alpha)
         variance = square
         if "grad_avg" in memory:
             mean = memory["grad_avg"]
-            mean += (1.0 - alpha) * (g - mean)
+            blend(mean, alpha, g, 1.0 - alpha)
             variance = square - mean * mean
         size = namespace(w).sqrt(variance)
         size += group["eps"]
         g = g / size
         if "momentum_buffer" in memory:
             v = memory["momentum_buffer"]
-            v *= group["momentum"]
-            v += g
+            blend(v, group["momentum"], g, 1.0)
             g = v
-        w -= group["lr"] * g
+        descend(w, group["lr"], g)
 
 
 class Adadelta(Optimizer):
@@ -198,12 +192,10 @@ class Adadelta(Optimizer):
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Algorithm 1 of the paper."""
         rho, eps, square, steps = group["rho"], group["eps"], memory["square_avg"], memory["acc_delta"]
-        square *= rho
-        square += (1.0 - rho) * (g * g)
+        blend(square, rho, g * g, 1.0 - rho)
         step = namespace(w).sqrt((steps + eps) / (square + eps)) * g
-        steps *= rho
-        steps += (1.0 - rho) * (step * step)
-        w -= group["lr"] * step
+        blend(steps, rho, step * step, 1.0 - rho)
+        descend(w, group["lr"], step)
 
 
 class Rprop(Optimizer):
@@ -265,8 +257,7 @@ class ASGD(Optimizer):
         """Bottou, "Stochastic gradient descent tricks", 2012, section 5."""
         lr, lambd, late = group["lr"], group["lambd"], t - group["t0"] > 1
         mean, eta, mu = memory["ax"], memory["eta"], memory["mu"]
-        w *= 1.0 - lambd * eta.value
-        w -= eta.value * g
-        mean += mu.value * (w - mean)
+        blend(w, 1.0 - lambd * eta.value, g, -eta.value)
+        blend(mean, 1.0 - mu.value, w, mu.value)
         eta.value = lr / (1.0 + lambd * lr * t) ** group["alpha"]
         mu.value = 1.0 / (1.0 + late * (t - group["t0"] - 1.0))

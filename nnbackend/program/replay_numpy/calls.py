@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import NUMPY, PRIMITIVES
+from ...backend.numpy_blas import axpby
 from ...backend.threads import dot
 from ...random import generator
 from ..graph import Node, function
@@ -78,6 +79,13 @@ def _where(replay: Any, n: Node, out: str, ref: Ref) -> bool:
     condition, a, b = (replay.operand(n, x, ref) for x in n.operands())
     replay.code.call(np.copyto, out, b)
     replay.code.call(np.copyto, out, a, f"where={condition}")
+    return True
+
+
+def _axpby(replay: Any, n: Node, out: str, ref: Ref) -> bool:
+    *operands, sign = n.operands()
+    a, x, b, y = (replay.operand(n, 1.0 if k is None else k, ref) for k in operands)
+    replay.code.call(axpby, a if sign > 0 else f"-{a}", x, b, y, out)
     return True
 
 
@@ -186,7 +194,7 @@ CALLS: dict[str, Callable[[Any, Node, str, Ref], bool]] = {
     "where": _where, "astype": _astype, "dot": _product, "matmul": _product, "vdot": _vdot,
     "column_sum": _column_sum, "uniform": _uniform, "gather": _gather, "one_hot": _one_hot,
     "take_along_axis": _take_along_axis, "concat": _concat, "part": _part, "maximum": _extremum,
-    "minimum": _extremum, "row_dot": _row_dot, **dict.fromkeys(REDUCE, _reduction),
+    "minimum": _extremum, "axpby": _axpby, "row_dot": _row_dot, **dict.fromkeys(REDUCE, _reduction),
 }  # fmt: skip
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...backend.numpy_backend import LOGISTIC
+from ...backend.numpy_blas import LONG
 from ..graph import HOLE, Node, Program
 from ..simplify import dead, shared
 
@@ -80,10 +81,49 @@ def _divide(n: Node, uses: dict[Node, int]) -> Iterator[Node]:
 
 
 def _add(n: Node, uses: dict[Node, int]) -> Iterator[Node]:
-    """Adding a negative is subtracting."""
+    """Adding a negative is subtracting; many multiples of two arrays are added in one call."""
     a, b = n.operands()
     positive = _positive(b, uses)
-    yield n if positive is b else n.replaced("subtract", [x for x in (a, positive) if isinstance(x, Node)], n.args)
+    if positive is not b:
+        yield n.replaced("subtract", [x for x in (a, positive) if isinstance(x, Node)], n.args)
+    elif n.dtype in BLAS and math.prod(n.shape) >= LONG:
+        yield _axpby(n, _multiple(a, n, uses), _multiple(b, n, uses)) or n
+    else:
+        yield n
+
+
+def _subtract(n: Node, uses: dict[Node, int]) -> Iterator[Node]:
+    """Many multiples of an array are taken from another in one call."""
+    a, b = n.operands()
+    if n.dtype in BLAS and math.prod(n.shape) >= LONG:
+        yield _axpby(n, _multiple(a, n, uses), _multiple(b, n, uses)) or n
+    else:
+        yield n
+
+
+def _axpby(n: Node, first: Multiple | None, second: Multiple | None) -> Node | None:
+    """`n` as b y + a x, or b y - a x, unless that is b y + x with nothing to multiply."""
+    if first is None or second is None or first[0] is second[0] is None:
+        return None
+    (b, y), (a, x) = first, second
+    sign = 1.0 if n.op == "add" else -1.0
+    args = tuple(HOLE if isinstance(k, Node) else k for k in (a, x, b, y))
+    return n.replaced("axpby", [k for k in (a, x, b, y) if isinstance(k, Node)], (*args, sign))
+
+
+Multiple: TypeAlias = tuple[Any, Node]  # a factor, or None, and what it multiplies
+
+
+def _multiple(x: Any, n: Node, uses: dict[Node, int]) -> Multiple | None:
+    """An operand of `n` as a multiple of an array like `n`."""
+    if not isinstance(x, Node) or x.host or (x.shape, x.dtype) != (n.shape, n.dtype):
+        return None
+    if x.op == "multiply" and uses.get(x) == 1:
+        for factor, array in (x.operands(), x.operands()[::-1]):
+            number = not isinstance(factor, Node) or factor.host
+            if number and isinstance(array, Node) and (array.shape, array.dtype) == (n.shape, n.dtype):
+                return factor, array
+    return None, x
 
 
 def _positive(x: Any, uses: dict[Node, int]) -> Any:
@@ -163,6 +203,7 @@ RULES: dict[str, Rule] = {
     "logistic": _logistic,
     "mean": _mean,
     "multiply": _multiply,
+    "subtract": _subtract,
     "sum": _sum,
     "matmul": _matmul,
     "uniform_like": _uniform_like,
@@ -171,7 +212,7 @@ RULES: dict[str, Rule] = {
 
 def elementwise(n: Node) -> bool:
     """Whether a node is computed element by element: any block of it from the same block of its inputs."""
-    return not n.host and (n.op in ("astype", "where") or ufunc(n.op) is not None)
+    return not n.host and (n.op in ("astype", "where", "axpby") or ufunc(n.op) is not None)
 
 
 def ufunc(op: str) -> Any:
