@@ -235,3 +235,10 @@ def test_two_libraries_in_a_step_without_arguments_run_eagerly():
         compiled()
     compiled()
     assert adam.state_dict()["state"][0]["step"] == 2
+
+
+def test_a_compiled_module_is_called_after_its_class():
+    net = nb.compile(nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
+    assert repr(net) == "<compiled Sequential, 0 recordings>"
+    with pytest.warns(RecordingWarning, match=r"^Sequential runs eagerly: a result with history"):
+        net(nb.tensor([[1.0, 2.0]]))

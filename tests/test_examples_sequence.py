@@ -1,4 +1,4 @@
-"""The examples on sequences: what they are made of, and that every line runs. Whether they converge: ci/."""
+"""The examples on sequences: what they are made of, and that every line runs."""
 
 import subprocess
 import sys

@@ -136,7 +136,12 @@ class Compiled:
 
     def __repr__(self) -> str:
         state = f"runs eagerly: {self.why}" if self.why else f"{self.recordings} recordings"
-        return f"<compiled {getattr(self.step, '__qualname__', self.step)}, {state}>"
+        return f"<compiled {self._name}, {state}>"
+
+    @property
+    def _name(self) -> str:
+        """That of the function, or of the class of a module."""
+        return str(getattr(self.step, "__qualname__", type(self.step).__qualname__))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy records anew what it works on."""
@@ -219,10 +224,9 @@ class Compiled:
         self.why = why
         self._variants.clear()
         self._forget()
-        name = getattr(self.step, "__qualname__", str(self.step))
         if not self.fallback:
-            raise RecordingError(f"compile: expected a step that can be replayed, got {name} with {why}.")
-        warnings.warn(f"{name} runs eagerly: {why} cannot be replayed.", RecordingWarning, stacklevel=_distance())
+            raise RecordingError(f"compile: expected a step that can be replayed, got {self._name} with {why}.")
+        warnings.warn(f"{self._name} runs eagerly: {why} cannot be replayed.", RecordingWarning, stacklevel=_distance())
         return recording.result
 
 
