@@ -15,9 +15,7 @@ def parse(description, epochs, seed=0, picture=None, unit="passes over the data"
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="auto", help='"auto" (default), "cpu", "cuda" or "cuda:N"')
     parser.add_argument("--seed", type=int, default=seed, help=f"one seed, one run (default {seed})")
-    parser.add_argument(
-        "--epochs", type=int, default=epochs, help=f"{unit} (default {epochs or 'as the recipe says'})"
-    )
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"{unit} (default {epochs or 'as the recipe says'})")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained weights here, as safetensors")
     parser.add_argument("--smoke", action="store_true", help="the least work that runs every line; no target")
     if picture:

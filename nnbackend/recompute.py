@@ -29,7 +29,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     added up in another order). Dropout draws the same zeros twice, running statistics move once. With each sqrt(n) of n
     layers in a checkpoint memory is needed for 2 sqrt(n) of them (Chen et al. 2016); in a compiled step as well, for
     what depends on the arguments. InplaceError in the backward pass if what `f` used has changed in place since,
-    GraphError if `f` changes a parameter or does something else the second time.
+    GraphError if `f` changes a parameter or returns something else the second time. It must depend on nothing but its
+    arguments, parameters and buffers: other numbers that have changed meanwhile would give wrong gradients.
     """
 
     @functools.wraps(f, updated=())

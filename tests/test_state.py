@@ -314,7 +314,7 @@ def test_layers_and_optimizers_set_attributes_only_where_structure_changes():
         "ReduceLROnPlateau.step: cooldown.value", "ReduceLROnPlateau.step: cuts.value",
         "Optimizer._step: run.steps.value", "Optimizer._step: p.written",
         "LBFGS.step: self._memory", "LBFGS.load_state_dict: self._memory",  # never recorded
-        "Optimizer._warn: self._warned",
+        "Optimizer._warn: self._warned", "Optimizer.zero_grad: p._grad",
         "ParameterState._lay_out: self._version", "ParameterState._rebuild: self._version",
             "ParameterState._rebuild: self._runs", "Optimizer._in_blocks: run.numbers[name].value",
     }  # fmt: skip

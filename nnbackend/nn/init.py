@@ -240,6 +240,8 @@ def _in_place(make: Callable[..., Initialiser]) -> Callable[..., Parameter]:
         name = fill.__name__
         if not isinstance(tensor, Parameter):
             raise TypeError(f"{name}: expected a Parameter, got {type(tensor).__name__}. Use nn.Parameter(...).")
+        if generator is not None and not isinstance(generator, int):
+            raise TypeError(f"{name}: expected a seed as generator, got {type(generator).__name__}.")
         key = fresh_key() if generator is None else key_of(generator)
         old, tensor.initialiser = tensor.initialiser, make(*settings, **named)
         try:

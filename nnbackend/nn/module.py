@@ -72,6 +72,8 @@ class Module:
         if old is value:
             return
         place = f"{self.path}.{name}" if self.path else name
+        if isinstance(getattr(value, "__wrapped__", None), Module):  # its parameters would be lost
+            raise TypeError(f"{place}: expected a module, got a function around one. Wrap its call: f(self.{name})(x).")
         if isinstance(value, Cell):
             value.name = value.name or place
         elif isinstance(value, Module):

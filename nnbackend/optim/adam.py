@@ -20,6 +20,8 @@ class Adam(Optimizer):
     `amsgrad` divides by the largest mean square so far (Reddi et al. 2018).
     """
 
+    optional = ("max_exp_avg_sq",)
+
     def __init__(
         self,
         params: Iterable[Any] | None = None,
@@ -52,7 +54,7 @@ class Adam(Optimizer):
         (beta1, beta2), m, v = group["betas"], memory["exp_avg"], memory["exp_avg_sq"]
         blend(m, beta1, g, 1.0 - beta1)
         blend(v, beta2, g * g, 1.0 - beta2)
-        if "max_exp_avg_sq" in memory:
+        if group["amsgrad"]:
             largest = memory["max_exp_avg_sq"]
             largest[...] = v = namespace(v).maximum(largest, v)
         correct1, correct2 = 1.0 - beta1**t, (1.0 - beta2**t) ** 0.5

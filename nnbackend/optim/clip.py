@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..backend import Array, backend_of, dtype_name, namespace
 from ..cells import Parameter, gradients_of
+from ..creation import asarray
 from ..errors import NonFiniteError
 from ..tensor import Tensor
 from .flat import wide
+
+Parameters: TypeAlias = Parameter | Iterable[Parameter]
 
 __all__ = [
     "clip_grad_adaptive", "clip_grad_norm", "clip_grad_norm_", "clip_grad_value", "clip_grad_value_",
@@ -19,7 +22,10 @@ __all__ = [
 
 
 def clip_grad_norm(
-    parameters: Iterable[Parameter], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+    parameters: Parameters,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
 ) -> Any:
     """Scale all gradients so that their common norm is at most `max_norm`; returns the norm before, not waiting for it.
 
@@ -27,7 +33,7 @@ def clip_grad_norm(
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: expected max_norm > 0, got {max_norm}.")
-    members = list(parameters)
+    members = [parameters] if isinstance(parameters, Parameter) else list(parameters)
     gradients = [g for _, g in _with_gradients(members)]
     if not gradients:
         raise ValueError("clip_grad_norm: expected gradients, got none. Call loss.backward() first.")
@@ -49,15 +55,15 @@ def get_total_norm(tensors: Iterable[Any], norm_type: float = 2.0, error_if_nonf
     return Tensor(norm)
 
 
-def clip_grads_with_norm_(parameters: Iterable[Parameter], max_norm: float, total_norm: Any) -> None:
+def clip_grads_with_norm_(parameters: Parameters, max_norm: float, total_norm: Any) -> None:
     """Scale all gradients by max_norm / total_norm, if that is below 1."""
-    norm = total_norm.data
+    norm = asarray(total_norm).data
     scale = namespace(norm).minimum(max_norm / (norm + 1e-6), 1.0)
     for p, g in _with_gradients(parameters):
-        p._grad = g * _like(g, scale)
+        p._grad = _scaled(g, scale)
 
 
-def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
+def clip_grad_value(parameters: Parameters, clip_value: float) -> None:
     """Keep every element of every gradient between -clip_value and clip_value."""
     if not clip_value > 0:
         raise ValueError(f"clip_grad_value: expected clip_value > 0, got {clip_value}.")
@@ -65,7 +71,7 @@ def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
         p._grad = namespace(g).clip(g, -clip_value, clip_value)
 
 
-def clip_grad_adaptive(parameters: Iterable[Parameter], clip_factor: float = 0.01, eps: float = 1e-3) -> None:
+def clip_grad_adaptive(parameters: Parameters, clip_factor: float = 0.01, eps: float = 1e-3) -> None:
     """Keep the norm of each unit's gradient at `clip_factor` of that of its weights at most (Brock et al. 2021).
 
     A unit is a row, the weights of one output; a vector or a number is one unit. Weights count as no shorter than
@@ -77,7 +83,7 @@ def clip_grad_adaptive(parameters: Iterable[Parameter], clip_factor: float = 0.0
     for p, g in _with_gradients(parameters):
         xp = namespace(g)
         longest = clip_factor * xp.maximum(_unit_norms(p.data), eps)
-        p._grad = g * _like(g, longest / xp.maximum(_unit_norms(g), longest))
+        p._grad = _scaled(g, longest / xp.maximum(_unit_norms(g), longest))
 
 
 clip_grad_norm_ = clip_grad_norm  # PyTorch's names
@@ -107,10 +113,13 @@ def _wide(x: Array) -> Array:
     return x if (name := wide(x)) == dtype_name(x.dtype) else namespace(x).astype(x, backend_of(x).dtype(name))
 
 
-def _like(g: Array, scale: Array) -> Array:
-    return scale if scale.dtype == g.dtype else namespace(scale).astype(scale, g.dtype)
+def _scaled(g: Array, scale: Array) -> Array:
+    """The gradient times a scale that float16 may not have."""
+    x = _wide(g)
+    y = x * (scale if scale.dtype == x.dtype else namespace(scale).astype(scale, x.dtype))
+    return y if y.dtype == g.dtype else namespace(y).astype(y, g.dtype)
 
 
-def _with_gradients(parameters: Iterable[Parameter]) -> list[tuple[Parameter, Array]]:
-    members = list(parameters)
+def _with_gradients(parameters: Parameters) -> list[tuple[Parameter, Array]]:
+    members = [parameters] if isinstance(parameters, Parameter) else list(parameters)
     return [(p, g) for p, g in zip(members, gradients_of(members), strict=True) if g is not None]

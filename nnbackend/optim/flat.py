@@ -15,6 +15,7 @@ from ..backend import Array, backend_of, dtype_name, namespace
 from ..cells import Buffer, Cell, Parameter, Scalar
 
 NARROW = ("float16", "bfloat16")  # weights of these are updated in float32
+RESIDUAL = "residual"  # the slot for what rounding to them takes away
 Start: TypeAlias = (
     float | tuple[int, ...]
 )  # of a slot: a number to fill the parameter's shape, or a shape to fill with 0
@@ -130,7 +131,7 @@ def runs_of(
     """The longest runs that `parameters` form in this order; one for each if the rule is not `elementwise`.
 
     `history` has what is known of each parameter that has stepped before; `slots` and `numbers` say what to remember
-    and how it starts. Another history of steps, or another `apart`, stands apart.
+    and how it starts. Slots that were of use before are kept. Another history, or another `apart`, stands apart.
     """
     runs: list[list[Parameter]] = []
     for p in parameters:
@@ -140,6 +141,7 @@ def runs_of(
             and last is not None
             and _beside(last, p)
             and _steps(history, p) == _steps(history, last)
+            and slots(p) == slots(last)
             and apart(p) == apart(last)
         ):
             runs[-1].append(p)
@@ -174,7 +176,8 @@ def _steps(history: History, p: Parameter) -> tuple[int, dict[str, float]]:
 
 def _slots(members: list[Parameter], alone: bool, history: History, starts: Mapping[str, Start]) -> dict[str, Buffer]:
     slots, xp = {}, namespace(members[0].array)
-    for name, start in starts.items():
+    older = {name: 0.0 for p in members if p in history for name in history[p].slots if name != RESIDUAL}
+    for name, start in {**older, **starts}.items():
         parts = []
         for p in members:
             old = history[p].slots.get(name) if p in history else None

@@ -262,7 +262,8 @@ def _evaluated(closure: Callable[[], Any], params: list[Parameter]) -> tuple[Any
         result = closure()
     if result is None:
         raise TypeError("LBFGS.step: expected the closure to return the loss, got None.")
-    loss, gradients = float(result), gradients_of(params)
+    loss = float(result)
+    gradients = [g if p.requires_grad else None for p, g in zip(params, gradients_of(params), strict=True)]
     if all(g is None for g in gradients):
         raise GraphError("LBFGS.step: expected gradients, got none. Call loss.backward() in the closure.")
     xp = namespace(params[0].data)

@@ -14,13 +14,16 @@ from ..errors import GraphError
 from ..grad_mode import enable_grad
 from ..recorder import recorder, unrecorded
 from ..tape import clock
-from .flat import NARROW, Run, Start
+from .flat import NARROW, RESIDUAL, Run, Start
 from .group import ParamGroup
 from .state import ParameterState
 
 
 class Optimizer(ParameterState):
     """Base of all optimizers. A subclass names its `slots` and writes `rule` for one array.
+
+    A rule is element by element, and sees many parameters as one flat array; one that needs them in their own shapes
+    sets `elementwise = False`. It does not write to the gradient, and settings say which slots count.
 
     Without parameters it is a template, `optim.SGD(lr=0.5)`, for a Trainer to bind to a model. Parameters without a
     gradient are skipped, as in PyTorch. Weights in float16 are updated in float32: what rounding takes from them is
@@ -57,10 +60,14 @@ class Optimizer(ParameterState):
         Optimizer.__init__(twin, params, **self.defaults)
         return twin
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for group in self.param_groups:
-            clear_gradients(group.params)
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or make them 0."""
+        params = [p for group in self.param_groups for p in group.params]
+        gradients = [] if set_to_none else gradients_of(params)
+        clear_gradients(params)
+        for p, g in zip(params, gradients, strict=False):
+            if g is not None:
+                p._grad = namespace(g).zeros_like(g)
 
     # -- stepping
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -90,7 +97,7 @@ class Optimizer(ParameterState):
             t = run.steps.value + 1
             run.steps.value = t
             slots = {name: slot.data for name, slot in run.slots.items()} if run.slots else {}
-            if "residual" in slots:
+            if RESIDUAL in slots:
                 self._narrow(group, run, gradients, t, slots)
             elif run.block and recorder.get() is None:
                 self._in_blocks(group, run, gradients, t, slots)
@@ -126,10 +133,11 @@ class Optimizer(ParameterState):
 
     def _narrow(self, group: ParamGroup, run: Run, gradients: list[Array], t: Any, slots: dict[str, Array]) -> None:
         """A step in float32 for weights in float16."""
-        narrow, residual = run.weights(), slots.pop("residual")
+        narrow, residual = run.weights(), slots.pop(RESIDUAL)
         xp = namespace(narrow)
-        w = xp.astype(narrow, residual.dtype)
-        w += residual
+        kept = xp.astype(narrow, residual.dtype)
+        w = kept + residual
+        w = xp.where(xp.astype(w, narrow.dtype) == narrow, w, kept)  # unless the weights have been replaced
         self._apply(group, w, xp.astype(run.gradient(gradients), w.dtype), t, {**slots, **run.numbers})
         narrow[...] = xp.astype(w, narrow.dtype)
         residual[...] = w - xp.astype(narrow, w.dtype)
@@ -162,4 +170,4 @@ class Optimizer(ParameterState):
 
     def _slots(self, group: ParamGroup, p: Parameter) -> Mapping[str, Start]:
         slots = super()._slots(group, p)
-        return {**slots, "residual": 0.0} if dtype_name(p.dtype) in NARROW else slots
+        return {**slots, RESIDUAL: 0.0} if dtype_name(p.dtype) in NARROW else slots

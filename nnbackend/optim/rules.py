@@ -17,6 +17,8 @@ __all__ = ["ASGD", "SGD", "Adadelta", "Adagrad", "Lion", "RMSprop", "Rprop"]
 class SGD(Optimizer):
     """w -= lr * g, with momentum, Nesterov's look ahead and weight decay as in PyTorch."""
 
+    optional = ("momentum_buffer",)
+
     def __init__(
         self,
         params: Iterable[Any] | None = None,
@@ -46,7 +48,7 @@ class SGD(Optimizer):
 
     def rule(self, group: ParamGroup, w: Array, g: Array, t: Any, **memory: Any) -> None:
         """Sutskever et al., "On the importance of initialization and momentum", 2013."""
-        if memory:
+        if group["momentum"]:
             momentum, v = group["momentum"], memory["momentum_buffer"]
             blend(v, momentum, g, 1.0 - group["dampening"] * (t > 1) if group["dampening"] else 1.0)
             g = g + momentum * v if group["nesterov"] else v
@@ -123,6 +125,8 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """Steps by the size of recent gradients (Hinton's lecture 6e, 2012); by their variance, if `centered`."""
 
+    optional = ("grad_avg", "momentum_buffer")
+
     def __init__(
         self,
         params: Iterable[Any] | None = None,
@@ -156,14 +160,14 @@ class RMSprop(Optimizer):
         alpha, square = group["alpha"], memory["square_avg"]
         blend(square, alpha, g * g, 1.0 - alpha)
         variance = square
-        if "grad_avg" in memory:
+        if group["centered"]:
             mean = memory["grad_avg"]
             blend(mean, alpha, g, 1.0 - alpha)
             variance = square - mean * mean
         size = namespace(w).sqrt(variance)
         size += group["eps"]
         g = g / size
-        if "momentum_buffer" in memory:
+        if group["momentum"]:
             v = memory["momentum_buffer"]
             blend(v, group["momentum"], g, 1.0)
             g = v

@@ -30,6 +30,10 @@ class SAM(Optimizer):
             raise TypeError(
                 f"SAM: expected an optimizer, got {type(base_optimizer).__name__}. Use SAM(optim.SGD(...))."
             )
+        if type(base_optimizer).step is not Optimizer.step:
+            raise ValueError(
+                f"SAM: expected an optimizer that steps by given gradients, got {type(base_optimizer).__name__}."
+            )
         self.base = base_optimizer
         self.defaults, self.param_groups = base_optimizer.defaults, base_optimizer.param_groups
         self.schedules = base_optimizer.schedules

@@ -26,7 +26,7 @@ class LRScheduler:
     Call `step()` after each batch or each epoch, inside a recorded step or outside. n is all that a schedule remembers.
     Several schedules of one optimizer take effect in the order in which they were made, each on the learning rate that
     the one before gives. A learning rate set by hand lasts until the next `step()`; that under all schedules is
-    `optimizer.param_groups[0]["initial_lr"]`.
+    `optimizer.param_groups[0]["initial_lr"]`. A schedule made after a change by hand starts from there, alone.
     """
 
     length: float = math.inf  # how often it may step
@@ -48,6 +48,10 @@ class LRScheduler:
         self._numbers = {name: Scalar(x, name) for name, x in {"last_epoch": last_epoch + 1, **self.memory}.items()}
         self._over = Scalar(False, "over")  # of its own: a program depends on its truth alone
         attached: list[LRScheduler] = optimizer.schedules
+        if attached and attached[0]._overruled():
+            attached.clear()
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
         together = [s for s in attached if s not in self.parts] + [self]
         settings = self._settings(last_epoch + 1, together)
         attached[:] = together
@@ -139,17 +143,26 @@ class LRScheduler:
                 expect(f"{type(self).__name__}: {name}", value, group.limits.get(name, not_negative))
         return settings
 
+    def _overruled(self) -> bool:
+        """Whether the settings are not what the schedules gave."""
+        settings = self._settings(self.last_epoch, self.optimizer.schedules)
+        groups = self.optimizer.param_groups
+        return any(group[k] != v for group, new in zip(groups, settings, strict=True) for k, v in new.items())
+
     # -- reading and saving
     def get_last_lr(self) -> list[float]:
         """The learning rates of the groups."""
         return [group["lr"] for group in self.optimizer.param_groups]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, by PyTorch's names."""
         return {name: cell.value for name, cell in self._numbers.items()} | {"base_lrs": self.base_lrs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on as the schedule that gave this state. The settings stay those of this one."""
+        """Go on as the schedule that gave this state. A learning rate set by hand, or loaded before, stays."""
         kind, groups = type(self).__name__, self.optimizer.param_groups
         if missing := [name for name in (*self._numbers, "base_lrs") if name not in state]:
             raise IncompatibleCheckpointError(f"{kind}.load_state_dict: expected {missing} in the state.")
@@ -161,12 +174,13 @@ class LRScheduler:
             raise IncompatibleCheckpointError(
                 f"{kind}.load_state_dict: expected last_epoch from 0 to {self.length}, got {state['last_epoch']}."
             )
+        overruled = self._overruled()
         for group, base in zip(groups, state["base_lrs"], strict=True):
             group["initial_lr"] = base
         for name, cell in self._numbers.items():
             cell.value = state[name]
-        n = state["last_epoch"]
-        self._go_to(n, self._settings(n, self.optimizer.schedules))
+        n, schedules = state["last_epoch"], self.optimizer.schedules
+        self._go_to(n, [{} for _ in groups] if overruled else self._settings(n, schedules))
 
 
 # -- for the schedules ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from ..creation import asarray
 from ..errors import IncompatibleCheckpointError
 from ..recorder import unrecorded
 from ..tensor import Tensor
-from .flat import History, Memory, Run, Start, lay_out, runs_of
+from .flat import RESIDUAL, History, Memory, Run, Start, lay_out, runs_of
 from .group import ParamGroup
 from .limits import LIMITS, Limit
 
@@ -21,6 +21,7 @@ class ParameterState:
     that are remembered of each parameter, whatever becomes of it.
     """
 
+    optional: ClassVar[tuple[str, ...]] = ()  # slots that only some settings need
     elementwise = True  # what is done may see many parameters as one flat array; if not, each in its own shape
     limits: ClassVar[Mapping[str, Limit]] = {}  # what settings must be, beyond LIMITS
 
@@ -33,6 +34,10 @@ class ParameterState:
         if isinstance(params, Tensor):
             raise TypeError(f"{type(self).__name__}: expected a list of parameters, got a single one. Use [p].")
         if params is not None:
+            if not isinstance(params, Iterable):
+                raise TypeError(
+                    f"{type(self).__name__}: expected parameters, got {type(params).__name__}. Use net.parameters()."
+                )
             members = list(params)
             if not members:
                 raise ValueError(f"{type(self).__name__}: expected parameters, got none. Was the iterator used up?")
@@ -92,7 +97,7 @@ class ParameterState:
         laid_out = [p for _, run in self._runs for p in run.parameters]
         wanted = [p for group in self.param_groups for p in group.params]
         same = len(laid_out) == len(wanted) and all(p is q for p, q in zip(laid_out, wanted, strict=True))
-        if not (same and all(run.intact() and set(run.slots) == self._names(group, run) for group, run in self._runs)):
+        if not (same and all(run.intact() and set(run.slots) >= self._names(group, run) for group, run in self._runs)):
             self._rebuild(self._history())
         self._version = structure.version
 
@@ -142,7 +147,7 @@ class ParameterState:
                 f"got {sizes}."
             )
         groups = [
-            ParamGroup(group.params, {name: saved.get(name, v) for name, v in group.settings().items()}, group.limits)
+            ParamGroup(group.params, _restored(group.settings(), saved), group.limits)
             for group, saved in zip(self.param_groups, state["param_groups"], strict=True)
         ]
         homes = {p: group for group in groups for p in group.params}
@@ -167,7 +172,12 @@ class ParameterState:
             if name != "step" and name not in numbers and value is not None
         }
         wanted = {name: s if isinstance(s, tuple) else p.shape for name, s in self._slots(group, p).items()}
+        if RESIDUAL not in wanted:
+            slots.pop(RESIDUAL, None)
+        wanted = {name: p.shape for name in self.optional if name in slots} | wanted
         wrong = [f"{k} {tuple(v.shape)}" for k, v in slots.items() if wanted.get(k) != tuple(v.shape)]
+        missing = (wanted.keys() | self.numbers(group).keys()) - slots.keys() - numbers.keys() - {RESIDUAL}
+        wrong += [f"no {name}" for name in sorted(missing)]
         if wrong:
             raise IncompatibleCheckpointError(
                 f"load_state_dict: expected {wanted or 'nothing'} for parameter {i} ({p.name}), got {', '.join(wrong)}."
@@ -179,6 +189,13 @@ class ParameterState:
             f"{k}={v}" for k, v in (self.param_groups[0].settings() if self.param_groups else self.defaults).items()
         )
         return f"{type(self).__name__}({settings})"
+
+
+def _restored(settings: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were saved, with what schedules start from."""
+    return {name: saved.get(name, v) for name, v in settings.items()} | {
+        name: saved[name] for name in ("initial_lr",) if name in saved
+    }
 
 
 def _number(value: Any) -> float:

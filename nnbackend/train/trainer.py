@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index
 from typing import Any
 
 from .. import functional as F
@@ -52,7 +53,7 @@ class Trainer:
     assigned or trained are drawn from it, and so are the shuffles: one seed, one run, on every device.
 
     `schedule` is called with the optimizer, `lambda opt: optim.CosineAnnealingLR(opt, T_max=30)`, and moves on once an
-    epoch, or once a step with `schedule_every="step"`; ReduceLROnPlateau looks at reported epochs, at val_loss if any.
+    epoch, or once a step with `schedule_every="step"`; ReduceLROnPlateau looks at each epoch's val_loss, else its loss.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class Trainer:
         self.net.to(self.device)
         template: Optimizer = _named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
         self.optimizer = template if template.param_groups else template.bind(net.parameters())
-        self.schedule = schedule and schedule(self.optimizer)
+        self.schedule = None if schedule is None else _scheduled(self.optimizer, schedule)
         self.schedule_every = "report" if isinstance(self.schedule, ReduceLROnPlateau) else schedule_every
+        if self.schedule_every != schedule_every == "step":
+            raise ValueError('schedule_every: expected "epoch" for ReduceLROnPlateau, got "step".')
         self.history = History()
         self.steps = 0
         # recorded once, replayed from then on
@@ -136,15 +139,14 @@ class Trainer:
         """
         if epochs < 0:
             raise ValueError(f"fit: expected epochs >= 0, got {epochs}.")
-        if accumulate < 1:
-            raise ValueError(f"fit: expected accumulate >= 1, got {accumulate}.")
+        self._check_accumulate(accumulate)
         data = self._pair(X, y)
         if data[0].shape[0] != data[1].shape[0]:
             raise ShapeError(f"fit: expected as many targets as rows, got X {data[0].shape} and y {data[1].shape}")
         held_out = None if validation_data is None else self._pair(*validation_data)
         loader = DataLoader(*data, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
         loader.epoch = done = len(self.history)
-        every = report_every or max(1, epochs // 20)
+        every = 1 if self.schedule_every == "report" else report_every or max(1, epochs // 20)
         unread: list[Tensor] = []  # losses still on the device
         with self._progress(range(done + 1, done + epochs + 1), verbose) as passes:
             for epoch in passes:
@@ -156,6 +158,18 @@ class Trainer:
                     if verbose:
                         passes.write(line(self.history[-1]))
         return self.history
+
+    def _check_accumulate(self, accumulate: int) -> None:
+        """ValueError if the gradients of so many batches cannot be added up."""
+        if index(accumulate) < 1:
+            raise ValueError(f"fit: expected accumulate >= 1, got {accumulate}.")
+        if accumulate > 1 and type(self.optimizer).step is not Optimizer.step:
+            raise ValueError(f"fit: expected accumulate=1 for {type(self.optimizer).__name__}, got {accumulate}.")
+        for name in ("step", "gradients"):
+            if accumulate > 1 and (name in vars(self) or getattr(type(self), name) is not getattr(Trainer, name)):
+                raise ValueError(
+                    f"fit: expected accumulate=1 for a trainer with a {name} of its own, got {accumulate}."
+                )
 
     def _epoch(self, loader: DataLoader, accumulate: int) -> Tensor:
         """One pass over the data; the mean loss, still on the device."""
@@ -270,6 +284,16 @@ class _Progress:
             print(text, flush=True)
         else:
             self.bar.write(text)
+
+
+def _scheduled(optimizer: Optimizer, schedule: Callable[[Optimizer], LRScheduler]) -> LRScheduler:
+    made = schedule(optimizer) if callable(schedule) else schedule
+    if not isinstance(made, LRScheduler) or made.optimizer is not optimizer:
+        raise ValueError(
+            f"schedule: expected a function that makes a schedule of the optimizer it is given, got {schedule!r}. "
+            "Use schedule=lambda opt: optim.StepLR(opt, 10)."
+        )
+    return made
 
 
 def _named(what: str, table: dict[str, Any], spec: Any) -> Any:
