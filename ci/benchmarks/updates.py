@@ -25,7 +25,6 @@ RULES = {
     "NAdam": {},
     "RAdam": {},
     "Adafactor": {},
-    "Muon": {},
 }
 FUSED = ("SGD", "Adagrad", "Adam", "AdamW")
 

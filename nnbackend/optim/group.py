@@ -65,6 +65,8 @@ class ParamGroup(MutableMapping[str, Any]):
 
 def _plain(name: str, value: Any) -> Any:
     """Lists as tuples, and arrays of one element as the number they hold."""
+    if type(value) in NUMBERS:
+        return value
     if isinstance(value, list | tuple):
         return tuple([_plain(name, part) for part in value])
     if not is_array(value) and not isinstance(value, Tensor):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -106,8 +105,11 @@ class LRScheduler:
     def step(self) -> None:
         """Go on by one. ValueError at the end of the schedule."""
         r = recorder.get()
-        with contextlib.nullcontext() if r is None else r.scope(self):
+        if r is None:
             self._step()
+        else:
+            with r.scope(self):
+                self._step()
 
     def _step(self) -> None:
         if self not in self.optimizer.schedules:
@@ -126,7 +128,8 @@ class LRScheduler:
         if self.length < math.inf:
             self._over.value = n >= self.length
         for group, new in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(new)
+            for name, value in new.items():
+                group[name] = value
 
     def _settings(self, n: Any, schedules: list[LRScheduler]) -> list[dict[str, Any]]:
         """What all schedules together give each group if this one is at n. ValueError if a group cannot take it."""
