@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from op_line import Draw
 
-from nnbackend import nn
-from nnbackend.program import tree
+from nnbackend import nn, tree
 
 
 @dataclass(frozen=True, eq=False)
