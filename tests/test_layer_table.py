@@ -11,8 +11,7 @@ from layer_table import LAYERS
 from op_run import DEVICE1, PLACES
 
 import nnbackend as nb
-from nnbackend import nn, optim
-from nnbackend.program import tree
+from nnbackend import nn, optim, tree
 
 CONTAINERS = {"Module", "RandomModule", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"}
 DEVICES = list(dict.fromkeys(place.device for place in PLACES if place.dtype == "float64"))
