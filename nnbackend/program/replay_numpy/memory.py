@@ -109,7 +109,7 @@ class Memory:
 
     def overwritable(self, n: Node) -> list[Node]:
         """The operands in whose place an element-wise value can be computed; `where` writes its last one first."""
-        if not elementwise(n):
+        if not elementwise(n) or n.op == "sign":  # NumPy's sign takes seven times as long in place
             return []
         operands = n.operands()[2:] if n.op == "where" else n.operands()
         return [i for i in operands if isinstance(i, Node) and not i.host]
