@@ -36,15 +36,6 @@ def test_digits(net, seed):
     assert accuracy == pytest.approx(right / confusion.numpy().sum())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@SEEDS
-def test_mnist(seed):
-    parts = images("mnist")
-    assert [len(y) for _, y in parts] == [4000, 1000]
-    assert mnist.run(parts, seed)[1] >= mnist.TARGETS["mnist"]
-
-
 def test_the_network_of_mnist_learns_other_digits_enlarged():
     (X, y), (X_test, y_test) = digits.read()
     X, X_test = (

@@ -14,6 +14,12 @@ pytestmark = [
 ]
 
 
+def test_mnist(seed):
+    parts = images("mnist")
+    assert [len(y) for _, y in parts] == [4000, 1000]
+    assert mnist.run(parts, seed)[1] >= mnist.TARGETS["mnist"]
+
+
 def test_fashion(seed):
     parts = images("fashion")
     assert [len(y) for _, y in parts] == [60_000, 10_000]
