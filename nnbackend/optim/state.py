@@ -193,9 +193,7 @@ class ParameterState:
 
 def _restored(settings: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they were saved, with what schedules start from."""
-    return {name: saved.get(name, v) for name, v in settings.items()} | {
-        name: saved[name] for name in ("initial_lr",) if name in saved
-    }
+    return {**settings, **{name: saved[name] for name in (*settings, "initial_lr") if name in saved}}
 
 
 def _number(value: Any) -> float:
