@@ -123,6 +123,16 @@ def writer() -> Any:
     return r
 
 
+def at_work(owner: Any, work: Callable[[], None]) -> None:
+    """Do the work of an optimizer, an average or a schedule, whose settings a program then depends on."""
+    r = recorder.get()
+    if r is None:
+        work()
+    else:
+        with r.scope(owner):
+            work()
+
+
 def made(array: Any) -> Any:
     """An array just made from nothing, or what stands for it."""
     r = recorder.get()

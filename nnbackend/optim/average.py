@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ..backend import Array, namespace
 from ..cells import Parameter, Scalar
 from ..errors import NotFittedError
-from ..recorder import recorder
+from ..recorder import at_work
 from ..tape import clock
 from ..tensor import Tensor
 from .flat import Run, Start
@@ -33,9 +33,7 @@ class _Average(ParameterState):
 
     def update(self) -> None:
         """Take the weights as they are now into the average, which begins as a copy of them."""
-        r = recorder.get()
-        with contextlib.nullcontext() if r is None else r.scope(self):
-            self._update()
+        at_work(self, self._update)
 
     def apply(self) -> None:
         """Put the averages into the parameters. NotFittedError before the first `update`."""

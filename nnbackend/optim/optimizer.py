@@ -12,7 +12,7 @@ from ..backend.threads import spread
 from ..cells import Parameter, Scalar, clear_gradients, gradients_of
 from ..errors import GraphError
 from ..grad_mode import enable_grad
-from ..recorder import recorder, unrecorded
+from ..recorder import at_work, recorder, unrecorded
 from ..tape import clock
 from .flat import NARROW, RESIDUAL, Run, Start
 from .group import ParamGroup
@@ -79,12 +79,7 @@ class Optimizer(ParameterState):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        r = recorder.get()
-        if r is None:
-            self._step()
-        else:
-            with r.scope(self):
-                self._step()
+        at_work(self, self._step)
         return loss
 
     def _step(self) -> None:
@@ -165,7 +160,7 @@ class Optimizer(ParameterState):
             warnings.warn(
                 f"{type(self).__name__}.step: no gradient for {', '.join(names)}; they stay as they are. "
                 "Freeze them with requires_grad_(False) if that is meant.",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _slots(self, group: ParamGroup, p: Parameter) -> Mapping[str, Start]:

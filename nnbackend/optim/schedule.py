@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 from ..cells import Scalar, structure
 from ..errors import IncompatibleCheckpointError
 from ..program.number import cos, maximum, minimum
-from ..recorder import recorder, unrecorded
+from ..recorder import at_work, unrecorded
 from .group import ParamGroup
 from .limits import Limit, expect, increasing, not_negative, whole_or_before
 from .optimizer import Optimizer
@@ -104,12 +104,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go on by one. ValueError at the end of the schedule."""
-        r = recorder.get()
-        if r is None:
-            self._step()
-        else:
-            with r.scope(self):
-                self._step()
+        at_work(self, self._step)
 
     def _step(self) -> None:
         if self not in self.optimizer.schedules:

@@ -17,8 +17,9 @@ from .limits import LIMITS, Limit
 
 
 class ParameterState:
-    """Base of optimizers and averages: groups of parameters with settings, laid out flat, with arrays and numbers
-    that are remembered of each parameter, whatever becomes of it.
+    """Base of optimizers and averages: parameters in groups with settings, laid out flat.
+
+    Arrays and numbers are remembered of each parameter, whatever becomes of it.
     """
 
     optional: ClassVar[tuple[str, ...]] = ()  # slots that only some settings need
