@@ -12,6 +12,7 @@ PACKAGE = ROOT / "nnbackend"
 # Each module imports only from those before it in this list.
 ORDER = [
     "errors",
+    "crash",
     "backend.base",
     "backend.threads",
     "backend.numpy_blas",
