@@ -13,6 +13,7 @@ from typing import Any
 from .backend import (
     BACKENDS,
     FLOATING,
+    NUMPY,
     Array,
     Device,
     DeviceLike,
@@ -25,6 +26,7 @@ from .backend import (
 from .backend import device as find_device
 from .errors import DeviceMismatchError, DTypeError, ShapeError
 from .random import fresh_key, generator
+from .recipe import hollow, hollow_array, is_hollow
 from .recorder import recorder
 from .tape import TENSORS, clock
 from .tensor import Tensor
@@ -114,6 +116,8 @@ class Cell(Tensor):
             raise DeviceMismatchError(f'{name}: expected {here}, got {there}. Move it with .to("{here}").')
         if tuple(raw.shape) != self.shape:
             raise ShapeError(f"{name}: expected shape {self.shape}, got {tuple(raw.shape)}")
+        if hollow.get() is not None and is_hollow(self.array):
+            return
         data[...] = raw if raw.dtype == data.dtype else namespace(raw).astype(raw, data.dtype)
         self.written = clock()
 
@@ -162,8 +166,16 @@ class Buffer(Cell):
 
     def __init__(self, array: Any, name: str = "", persistent: bool = True) -> None:
         raw = array.data if isinstance(array, Tensor) else array
-        super().__init__(backend_of(raw).copy(raw), False, name)
+        super().__init__(raw if hollow.get() else backend_of(raw).copy(raw), False, name)
         self.persistent = persistent
+
+    @classmethod
+    def full(cls, shape: tuple[int, ...], value: float, device: DeviceLike = "cpu", dtype: Any = "float32") -> Buffer:
+        """One that starts with this number everywhere."""
+        if hollow.get():
+            return cls(hollow_array(shape, dtype))
+        place = find_device(device)
+        return cls(place.put(NUMPY.xp.full(shape, value, dtype=dtype_name(dtype))))
 
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "persistent": self.persistent}
@@ -184,7 +196,7 @@ class Parameter(Cell):
         if not is_array(array):
             given = type(data).__name__
             raise DTypeError(f"Parameter: expected a tensor or an array, got {given}. Use nb.tensor(...).")
-        super().__init__(backend_of(array).copy(array))
+        super().__init__(array if hollow.get() else backend_of(array).copy(array))
         self.initialiser, self.drawn_at = initialiser, -1 if initialiser is None else 0
         self.requires_grad_(requires_grad)
 
@@ -193,6 +205,8 @@ class Parameter(Cell):
         cls, initialiser: Initialiser, shape: tuple[int, ...], device: DeviceLike = "cpu", dtype: Any = "float32"
     ) -> Parameter:
         """A parameter drawn now, from fresh entropy, which can be drawn again."""
+        if hollow.get():
+            return cls(hollow_array(shape, dtype), initialiser=initialiser)
         host = initialiser(generator(fresh_key()), shape).astype(dtype_name(dtype))
         return cls(find_device(device).put(host), initialiser=initialiser)
 

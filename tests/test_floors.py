@@ -54,6 +54,7 @@ ORDER = [
     "ops.loss_sequence",
     "ops.transfer",
     "random",
+    "recipe",
     "grad_mode",
     "training_mode",
     "recorder",

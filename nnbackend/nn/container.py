@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..backend import DeviceLike, is_array
 from ..cells import Parameter
+from ..recipe import Recipe, light
 from .activation import activation as make_activation
 from .dropout import Dropout
 from .linear import Linear
@@ -26,6 +27,15 @@ class _Holder(Module):
 
     def __len__(self) -> int:
         return len(self._items())
+
+    def recipe(self) -> Recipe:
+        """One of the classes below is made of what it holds now."""
+        kind, items = type(self), {name: light(value) for name, value in self._items().items()}
+        if kind not in (Sequential, ModuleList, ModuleDict, ParameterList, ParameterDict):
+            return super().recipe()
+        if not isinstance(self, _List) or list(items) != [str(i) for i in range(len(items))]:
+            return Recipe(kind, (items,), {})
+        return Recipe(kind, (*items.values(),) if kind is Sequential else ([*items.values()],), {})
 
 
 class _List(_Holder):

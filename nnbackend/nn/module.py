@@ -13,6 +13,7 @@ from ..creation import asarray
 from ..creation import tensor as copied
 from ..errors import DTypeError, IncompatibleCheckpointError, NNBackendError
 from ..random import fresh_key, generator, key_of, site_of
+from ..recipe import Remembers
 from ..recorder import recorder
 from ..tape import TENSORS
 from ..tensor import Tensor
@@ -28,7 +29,7 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(Remembers):
     """Base of all layers. Parameters, buffers and layers set as attributes are found by themselves.
 
     Write `forward`; call the module. Everything that changes from step to step belongs in a `Parameter`, a buffer or a
@@ -37,6 +38,9 @@ class Module:
 
     path = ""  # dotted, from the outermost module that has taken this one in
     _training = True
+
+    def __init__(self) -> None:
+        pass
 
     def forward(self, *args: Any, **kw: Any) -> Any:
         """What the layer computes."""

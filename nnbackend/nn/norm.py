@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import functional as F
-from ..array import expand_dims, ones, squeeze, zeros
+from ..array import expand_dims, squeeze
 from ..backend import DeviceLike
-from ..cells import Parameter
+from ..cells import Buffer, Parameter
 from ..errors import ShapeError
 from . import init
 from .module import Module
@@ -113,9 +113,9 @@ class _Tracking(_Affine):
         self.running_var: Any = None
         self.num_batches_tracked: Any = None
         if track_running_stats:
-            self.register_buffer("running_mean", zeros(num_features, device=device, dtype=dtype))
-            self.register_buffer("running_var", ones(num_features, device=device, dtype=dtype))
-            self.register_buffer("num_batches_tracked", zeros((), device=device, dtype="int64"))
+            self.running_mean = Buffer.full((num_features,), 0.0, device, dtype)
+            self.running_var = Buffer.full((num_features,), 1.0, device, dtype)
+            self.num_batches_tracked = Buffer.full((), 0, device, "int64")
 
     def start_over(self, key: int, only_fresh: bool = False) -> None:
         """Running statistics as of a new layer."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 from ..cells import Scalar, structure
 from ..errors import IncompatibleCheckpointError
 from ..program.number import cos, maximum, minimum
+from ..recipe import Remembers
 from ..recorder import at_work, unrecorded
 from .group import ParamGroup
 from .limits import Limit, expect, increasing, not_negative, whole_or_before
@@ -19,7 +20,7 @@ __all__ = ["ChainedScheduler", "LRScheduler", "SequentialLR"]
 Each: TypeAlias = float | Sequence[float]  # a setting: one for all groups, or one for each
 
 
-class LRScheduler:
+class LRScheduler(Remembers):
     """Base of all schedules. A subclass writes `value(n, base)`: the learning rate after n calls of `step()`.
 
     Call `step()` after each batch or each epoch, inside a recorded step or outside. n is all that a schedule remembers.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from ..cells import Parameter, structure
 from ..creation import asarray
 from ..errors import IncompatibleCheckpointError
+from ..recipe import Remembers
 from ..recorder import unrecorded
 from ..tensor import Tensor
 from .flat import RESIDUAL, History, Memory, Run, Start, lay_out, runs_of
@@ -16,7 +17,7 @@ from .group import ParamGroup
 from .limits import LIMITS, Limit
 
 
-class ParameterState:
+class ParameterState(Remembers):
     """Base of optimizers and averages: parameters in groups with settings, laid out flat.
 
     Arrays and numbers are remembered of each parameter, whatever becomes of it.

@@ -1,0 +1,159 @@
+"""How objects were made, so that a file can say how to make them again; and making them without their weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar
+
+from .backend import NUMPY, Array, dtype_name, is_array
+from .errors import DTypeError, UnsafeFileError
+
+Class = TypeVar("Class", bound=type)
+
+
+class Given(NamedTuple):
+    """Stands for an array among the arguments. Its values are not kept: what a layer needs of them is in its state."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    role: str  # what it was: a "parameter", a "buffer" or an "array"
+
+
+class Lost(NamedTuple):
+    """Stands for an argument that no file can hold."""
+
+    what: str
+
+
+class Recipe(NamedTuple):
+    """A class and the arguments of its constructor, in which recipes, Given and Lost stand for what is not plain."""
+
+    kind: type
+    args: tuple[Any, ...]
+    kw: dict[str, Any]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
+        return self
+
+
+class Remembers:
+    """Base of what can be made again: an object remembers its arguments, but holds on to no array and no module."""
+
+    _recipe: Recipe
+
+    def __new__(cls, *args: Any, **kw: Any) -> Any:
+        """Note the arguments."""
+        if (budget := hollow.get()) is not None:
+            budget.spend()
+        self = object.__new__(cls)
+        self.__dict__["_recipe"] = Recipe(cls, tuple(map(light, args)), {name: light(x) for name, x in kw.items()})
+        return self
+
+    def recipe(self) -> Recipe:
+        """How to make it again."""
+        return self._recipe
+
+
+def light(value: Any) -> Any:
+    """What a recipe keeps of an argument."""
+    if value is None or isinstance(value, bool | int | float | str | Recipe):
+        return value
+    if isinstance(value, Remembers):
+        return value.recipe()
+    if isinstance(value, tuple | list):
+        return [light(part) for part in value] if isinstance(value, list) else tuple(map(light, value))
+    if isinstance(value, Mapping):
+        return {name: light(part) for name, part in value.items()}
+    if is_array(value):
+        role = "parameter" if hasattr(value, "initialiser") else "buffer" if hasattr(value, "persistent") else "array"
+        return Given(tuple(value.shape), dtype_name(value.dtype), role)
+    if isinstance(value, type) or hasattr(value, "itemsize"):
+        with suppress(DTypeError):
+            return dtype_name(value)
+    if callable(value):
+        return value if findable(value) else Lost(f"the function {getattr(value, '__qualname__', value)}")
+    return Lost(f"a {type(value).__name__}")
+
+
+def findable(value: Any) -> bool:
+    """Whether a function or class is what its module has by its name."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    return name != "" and getattr(sys.modules.get(module or ""), name, None) is value
+
+
+# -- classes that files may name ------------------------------------------------------------------------------------
+
+registered: dict[str, type] = {}
+
+
+def register(name: str | Class) -> Any:
+    """Let `nb.load` build layers of this class: `@nb.register`, or with a name to go by, `@nb.register("my.Net")`.
+
+    The constructor is then called with arguments from files: numbers, text, layers, and lists, tuples and dicts of
+    these, or arrays of the right shape and no meaning. ValueError if the name is taken by another class, or reserved.
+    """
+    if isinstance(name, str):
+        return lambda kind: _registered(name, kind)
+    return _registered(name.__name__, name)
+
+
+def _registered(name: str, kind: Class) -> Class:
+    if not isinstance(kind, type):
+        raise TypeError(f"register: expected a class, got {kind!r}.")
+    if name.partition(".")[0] in ROOMS or not name:
+        raise ValueError(f"register: expected a name that does not begin with {', '.join(ROOMS)}, got {name!r}.")
+    known = registered.get(name, kind)
+    if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):  # a notebook's cell runs twice
+        raise ValueError(
+            f"register: expected a name of its own for {kind.__module__}.{kind.__qualname__}, got {name!r}, which is "
+            f'{known.__module__}.{known.__qualname__}. Use @nb.register("another name").'
+        )
+    registered[name] = kind
+    return kind
+
+
+ROOMS = ("nn", "optim", "functional", "array", "metrics", "data")  # names that begin with one of these are ours
+
+
+# -- making without weights -----------------------------------------------------------------------------------------
+
+
+class Budget:
+    """How many layers and tensors may still be made: a file cannot ask for more than it could have weights for."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self) -> None:
+        """UnsafeFileError if there is none left."""
+        self.left -= 1
+        if self.left < 0:
+            raise UnsafeFileError("expected as many layers as a file of this size has weights for, got more.")
+
+
+hollow: ContextVar[Budget | None] = ContextVar("nnbackend.hollow", default=None)
+
+
+@contextmanager
+def without_weights(budget: int = sys.maxsize) -> Iterator[None]:
+    """Inside, new parameters are as large as they should be, and take no memory: there is one number in them."""
+    token = hollow.set(Budget(budget))
+    try:
+        yield
+    finally:
+        hollow.reset(token)
+
+
+def hollow_array(shape: tuple[int, ...], dtype: Any) -> Array:
+    """A zero that looks like an array of this shape. It counts."""
+    if (budget := hollow.get()) is not None:
+        budget.spend()
+    return NUMPY.xp.broadcast_to(NUMPY.xp.zeros((), dtype=dtype_name(dtype)), shape)
+
+
+def is_hollow(array: Array) -> bool:
+    """Whether it is one that cannot be written to."""
+    return isinstance(array, NUMPY.xp.ndarray) and not array.flags.writeable
