@@ -1,7 +1,5 @@
 """Neural networks on plain arrays, GPU optional: NumPy on the CPU, CuPy on CUDA, one code for both."""
 
-__version__ = "0.1.0"
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +9,14 @@ from .backend import device, namespace
 from .calculus import grad, value_and_grad
 from .doctor import doctor
 from .grad_mode import enable_grad, no_grad
+from .recipe import register
 from .tensor import Tensor
 from .tensor_backend import TensorBackend as _TensorBackend  # noqa: F401 (makes the primitives work on Tensors)
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data, errors, functional, metrics, nn, optim, testing
-    from .io import load, save, to_source
+    from .io import load, save, to_source, weights
     from .program import compile, num_threads, set_num_threads
     from .recompute import checkpoint
     from .train import History, Trainer
@@ -42,17 +42,19 @@ __all__ = [
     "no_grad",
     "num_threads",
     "optim",
+    "register",
     "save",
     "set_num_threads",
     "testing",
     "to_source",
     "value_and_grad",
+    "weights",
 ]
 
 # Loaded when they are asked for: whoever only wants arrays and their gradients need not wait for layers and trainers.
 _MODULES = ("data", "errors", "functional", "metrics", "nn", "optim", "testing")
 _ROOMS = {
-    **dict.fromkeys(("load", "save", "to_source"), "io"),
+    **dict.fromkeys(("load", "save", "to_source", "weights"), "io"),
     **dict.fromkeys(("compile", "num_threads", "set_num_threads"), "program"),
     **dict.fromkeys(("History", "Trainer"), "train"),
     "checkpoint": "recompute",

@@ -48,7 +48,7 @@ def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool 
     if isinstance(data, Tensor):
         t = data
     elif is_array(data) and getattr(_checked(data).dtype, "isnative", True):
-        t = Tensor(data)
+        t = Tensor(_host.asarray(data) if isinstance(data, _host.memmap) else data)
     elif recording.get() and _has_history(data):
         raise GraphError("asarray: expected numbers, got a list of tensors with history. Use nb.stack([...]).")
     elif copy is False:

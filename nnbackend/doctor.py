@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 from typing import Any, NamedTuple
 
 from .backend import NUMPY
 from .backend.detect import CudaStatus, cuda_status, importable
+from .version import __version__
 
 EXTRAS = {"plot": "matplotlib", "progress": "tqdm"}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -65,7 +65,7 @@ def doctor() -> Report:
     cuda = cuda_status()
     auto, why = _auto(cuda)
     return Report(
-        nnbackend=importlib.import_module(__name__.partition(".")[0]).__version__,  # the root imports this file
+        nnbackend=__version__,
         python=platform.python_version(),
         platform=platform.platform(),
         numpy=NUMPY.xp.__version__,

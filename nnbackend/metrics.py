@@ -10,6 +10,8 @@ from .backend import FLOATING
 from .creation import asarray, ones
 from .errors import LabelError, ShapeError
 
+__all__ = ["METRICS", "Metric", "accuracy", "classes_of", "confusion_matrix", "metric"]
+
 Metric = Callable[[Any, Any], Any]
 
 

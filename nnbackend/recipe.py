@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ class Given(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: str
-    role: str  # what it was: a "parameter", a "buffer" or an "array"
+    role: str  # "parameter", "buffer", "unsaved buffer", "tensor" or "array"
 
 
 class Lost(NamedTuple):
@@ -68,14 +68,22 @@ def light(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: light(part) for name, part in value.items()}
     if is_array(value):
-        role = "parameter" if hasattr(value, "initialiser") else "buffer" if hasattr(value, "persistent") else "array"
-        return Given(tuple(value.shape), dtype_name(value.dtype), role)
+        return Given(tuple(value.shape), dtype_name(value.dtype), _role(value))
     if isinstance(value, type) or hasattr(value, "itemsize"):
         with suppress(DTypeError):
             return dtype_name(value)
     if callable(value):
         return value if findable(value) else Lost(f"the function {getattr(value, '__qualname__', value)}")
     return Lost(f"a {type(value).__name__}")
+
+
+def _role(array: Any) -> str:
+    """What an array is in our eyes."""
+    if hasattr(array, "initialiser"):
+        return "parameter"
+    if hasattr(array, "persistent"):
+        return "buffer" if array.persistent else "unsaved buffer"
+    return "tensor" if hasattr(array, "requires_grad") else "array"
 
 
 def findable(value: Any) -> bool:
@@ -134,17 +142,8 @@ class Budget:
             raise UnsafeFileError("expected as many layers as a file of this size has weights for, got more.")
 
 
+# Inside, new parameters are as large as they should be, and take no memory: there is one number in them.
 hollow: ContextVar[Budget | None] = ContextVar("nnbackend.hollow", default=None)
-
-
-@contextmanager
-def without_weights(budget: int = sys.maxsize) -> Iterator[None]:
-    """Inside, new parameters are as large as they should be, and take no memory: there is one number in them."""
-    token = hollow.set(Budget(budget))
-    try:
-        yield
-    finally:
-        hollow.reset(token)
 
 
 def hollow_array(shape: tuple[int, ...], dtype: Any) -> Array:

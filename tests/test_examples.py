@@ -30,7 +30,7 @@ def test_examples_reach_their_targets(args, tmp_path):
         lines = done.stdout.splitlines()
         assert lines[0] == f"device: {nb.device('auto')}"
         assert re.fullmatch(r"result: .*accuracy [01]\.\d{4} \(target [01]\.\d+\)", lines[-1])
-        assert nb.load(tmp_path / "net.safetensors").keys() >= {"0.weight", "0.bias"}
+        assert nb.weights(tmp_path / "net.safetensors").keys() >= {"0.weight", "0.bias"}
 
 
 def test_a_missed_target_is_an_exit_status():

@@ -30,7 +30,7 @@ def test_a_smoke_run_runs_every_line(name, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"device: {nb.device('auto')}"
     assert done.stdout.splitlines()[-1].endswith("(smoke, no target)")
-    assert nb.load(tmp_path / "net.safetensors")
+    assert nb.weights(tmp_path / "net.safetensors")
 
 
 def test_the_sum_is_that_of_the_two_marked_numbers():

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "nnbackend"
 
 # Each module imports only from those before it in this list.
 ORDER = [
+    "version",
     "errors",
     "crash",
     "backend.base",
@@ -174,7 +175,11 @@ ORDER = [
     "data",
     "metrics",
     "io.atomic",
+    "io.header",
     "io.safetensors",
+    "io.names",
+    "io.build",
+    "io.describe",
     "io.model",
     "io.helpers",
     "io.source",

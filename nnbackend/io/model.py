@@ -1,33 +1,254 @@
-"""Weights in files: `nb.save(net, "net.safetensors")`, `net.load_state_dict(nb.load("net.safetensors"))`."""
+"""Models in files: `nb.save(net, "net.safetensors")`, `net = nb.load("net.safetensors")`. Nothing in a file is run.
+
+A file is safetensors that everybody can read. Its metadata has, under "nnbackend", a JSON object with the format, the
+version that wrote it and the value that `describe` has made of what was saved; without one, a file is a state dict.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
-from ..backend import DeviceLike, to_host
+from ..backend import CPU, Device, DeviceLike, HostArray, backend_of, dtype_name, is_array, to_host
 from ..backend import device as find_device
-from ..creation import asarray
+from ..cells import Cell
+from ..errors import DTypeError, IncompatibleCheckpointError
 from ..nn import Module
+from ..recipe import is_hollow
+from ..tape import clock
 from ..tensor import Tensor
+from ..version import __version__
 from . import safetensors
+from .build import Builder, randomness, stand
+from .describe import Description
+from .header import naming, parse
+
+Net = TypeVar("Net", bound=Module)
+Path = str | os.PathLike[str]
+FORMAT = 2  # 1 had no structure
+LEVELS = 200  # how deep values may be nested
+STORED = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+}  # fmt: skip
 
 
-def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the weights of a model, or a state dict, as safetensors: whole or not at all, readable by everybody.
+def save(value: Any, path: Path, dtype: str | None = None) -> None:
+    """Write a model to a safetensors file, for `nb.load`: whole or not at all, readable by everybody.
 
-    CheckpointWriteError if that fails; a file that was there before is then untouched.
+    `value` may also be a tensor, an encoder of `nb.data`, a number, text, or lists, tuples and dicts of all of these.
+    Tied weights are stored once. With `dtype` "float16" or "bfloat16" floats are rounded for the file, and are what
+    they were after loading. CheckpointWriteError if the disk refuses; the old file is then untouched.
     """
-    state = model.state_dict() if isinstance(model, Module) else model
-    safetensors.write(path, {name: to_host(asarray(value).data) for name, value in state.items()}, {"format": "pt"})
+    if dtype not in (None, "float16", "bfloat16"):
+        raise DTypeError(f'save: expected dtype "float16", "bfloat16" or None, got {dtype!r}.')
+    if isinstance(value, Mapping) and value and all(isinstance(key, str) and is_array(x) for key, x in value.items()):
+        arrays, metadata = {name: x.data if isinstance(x, Tensor) else x for name, x in value.items()}, {}
+    else:
+        description = Description(value)
+        arrays, metadata = description.arrays, {"value": description.text}
+    rounded = {name: dtype_name(x.dtype) for name, x in arrays.items() if _is_floating(x)} if dtype else {}
+    if metadata or rounded:
+        described = {"format": FORMAT, "version": __version__, **metadata, "rounded": rounded}
+        metadata = {"nnbackend": json.dumps(described, separators=(",", ":"))}
+    late = {name: _late(x, dtype if name in rounded else None) for name, x in arrays.items()}
+    safetensors.write(path, late, {"format": "pt", **metadata})
 
 
-def load(path: str | os.PathLike[str], device: DeviceLike = "cpu") -> dict[str, Tensor]:
-    """The state dict in a safetensors file, for `load_state_dict`. Nothing in a file is ever run.
+def load(path: Path, into: Net | None = None, device: DeviceLike = None) -> Any:
+    """What `nb.save` has written, on `device` (by default the CPU); the tensors of other safetensors files as a dict.
 
-    CorruptCheckpointError for damaged files, UnsafeFileError for pickles and files built to deceive.
+    Only layers of nnbackend and classes that were registered with `nb.register` are built. With `into=net` the file's
+    weights are put into a model of yours, which is returned: one of any class, on any device. CorruptCheckpointError
+    for damaged files, UnsafeFileError for pickles and files built to deceive, IncompatibleCheckpointError lists all that
+    is missing, unexpected or of another shape. After an error the model is as it was.
     """
-    place = find_device(device)
-    arrays, _ = safetensors.read(path)
-    return {name: Tensor(place.put(value)) for name, value in arrays.items()}
+    with naming(path), safetensors.File(path) as file:
+        content = Content(file)
+        if into is not None:
+            content.put_into(into)
+            return into if device is None else into.to(device)
+        return content.value(find_device("cpu" if device is None else device))
+
+
+def weights(path: Path, device: DeviceLike = "cpu") -> Mapping[str, Tensor]:
+    """The tensors in a safetensors file by name, each read (and checked) when it is asked for.
+
+    On the CPU they are read-only views of the file, which is mapped into memory. For files larger than memory, and for
+    `net.load_state_dict(nb.weights(path), strict=False)`. Errors as in `nb.load`.
+    """
+    with naming(path):
+        return Weights(Content(safetensors.File(path)), find_device(device))
+
+
+class Content:
+    """What a file says of itself. IncompatibleCheckpointError for a newer format."""
+
+    def __init__(self, file: safetensors.File) -> None:
+        self.file = file
+        text = file.metadata.get("nnbackend")
+        self.text = {} if text is None else parse(text.encode(), LEVELS, "a description in JSON")
+        written = self.text.get("format", 1)
+        if not isinstance(written, int) or written > FORMAT:
+            raise IncompatibleCheckpointError(
+                f"expected a file of format {FORMAT} at most, got one written by format {written!s:.20}. "
+                "Upgrade nnbackend."
+            )
+        self.rounded: Mapping[str, str] = self.text.get("rounded", {})
+
+    def host(self, name: str) -> HostArray:
+        """An array that is nobody else's."""
+        return self._wide(name, self.file.load(name))
+
+    def seen(self, name: str) -> HostArray:
+        """An array that is the file's, read-only."""
+        return self._wide(name, self.file[name])
+
+    def _wide(self, name: str, array: HostArray) -> HostArray:
+        wanted = self.rounded.get(name, "float32" if array.dtype.name == "bfloat16" else None)
+        return array if wanted is None else array.astype(dtype_name(wanted))
+
+    def value(self, place: Device) -> Any:
+        """All of it, on a device."""
+        if "value" not in self.text:
+            return {name: Tensor(_put(self.host(name), place)) for name in self.file}
+        used: set[str] = set()
+
+        def fetch(name: str) -> Tensor:
+            used.add(name)
+            if name not in self.file:
+                raise IncompatibleCheckpointError(f"expected a tensor {name!r:.80} in the file, got none.")
+            return Tensor(_put(self.host(name), place))
+
+        shapes = [self.file.shape(name) for name in self.file]
+        size = len(self.file.metadata["nnbackend"])
+        builder = Builder(5_000 + size // 10 + 8 * len(shapes), max(map(math.prod, shapes), default=0), fetch)
+        value = builder.value(self.text["value"])
+        homes = [(self._homes(module, text, at), module, text) for module, text, at in builder.modules]
+        self._check({name: cell for cells, _, _ in homes for name, cell in cells.items()}, used)
+        for cells, module, text in homes:
+            for name, cell in cells.items():
+                cell.rehome(_put(self.host(name), place))
+                cell.written = clock()
+            _finish(module, text, place)
+        return value
+
+    def _homes(self, module: Module, text: Mapping[str, Any], at: str) -> dict[str, Cell]:
+        """The cells of a module that has just been built, by the names of what belongs there in the file."""
+        renamed, found, seen = text.get("renamed", {}), {}, set()
+        extra = {name: cell for name, cell in module._named_cells(Cell) if name in text.get("extra", ())}
+        for name, cell in {**module._stored(), **extra}.items():
+            if id(cell) not in seen:
+                seen.add(id(cell))
+                found[renamed.get(name, f"{at}.{name}" if at else name)] = cell
+        return found
+
+    def _check(self, cells: dict[str, Cell], used: set[str]) -> None:
+        """IncompatibleCheckpointError unless there is exactly one fitting array for each."""
+        faults = {
+            "missing": [name for name in cells if name not in self.file],
+            "unexpected": [name for name in self.file if name not in cells and name not in used],
+            "mis-shaped": [
+                f"{name} (expected {cell.shape}, got {self.file.shape(name)})"
+                for name, cell in cells.items()
+                if name in self.file and self.file.shape(name) != cell.shape
+            ],
+            "of another kind": [
+                f"{name} (expected {dtype_name(cell.dtype)}, got {self.file.kind(name)})"
+                for name, cell in cells.items()
+                if name in self.file and ("F" in self.file.kind(name)) != _is_floating(cell.array)
+            ],
+        }
+        if text := "; ".join(f"{what}: {', '.join(names)}" for what, names in faults.items() if names):
+            raise IncompatibleCheckpointError(f"expected the tensors of the model, got {text}.")
+
+    def put_into(self, module: Module) -> None:
+        """The weights of the only model, and where its random layers stand."""
+        text, found = self.only_module(), Weights(self, CPU)
+        extra = {name: found[name] for name in text.get("extra", ()) if name in found}
+        module.load_state_dict({name: found[name] for name in found if name not in extra})
+        for name, cell in module._named_cells(Cell):
+            if name in extra and cell.shape == extra[name].shape:
+                cell.assign(extra[name].to(cell.device))
+        randomness(module, text)
+
+    def modules(self) -> list[dict[str, Any]]:
+        """The descriptions of all models in the file."""
+        return list(_modules(self.text.get("value")))
+
+    def only_module(self) -> dict[str, Any]:
+        """The description of the only model in the file, or nothing for a state dict."""
+        found = self.modules()
+        if "value" in self.text and (len(found) != 1 or found[0]["at"]):
+            raise IncompatibleCheckpointError(
+                f"expected a file with one model, got a {_what(self.text['value'])} with {len(found)}. "
+                "Load it without into=."
+            )
+        return found[0]["module"] if found else {}
+
+
+class Weights(Mapping[str, Tensor]):
+    """The tensors of a file by name; tied ones under all of their names."""
+
+    def __init__(self, content: Content, place: Device) -> None:
+        self._content, self._place, self._names = content, place, {name: name for name in content.file}
+        for found in content.modules():
+            at = f"{found['at']}." if found["at"] else ""
+            renamed = {at + name: kept for name, kept in found["module"].get("renamed", {}).items()}
+            tied = {at + name: at + first for name, first in found["module"].get("tied", {}).items()}
+            self._names |= {name: renamed.get(first, first) for name, first in tied.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        host = self._content.seen(self._names[name])
+        return Tensor(host if self._place == CPU else self._place.put(host))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _late(array: Any, dtype: str | None) -> safetensors.Late:
+    """An array, to be brought to the host when it is written."""
+    kind = STORED[dtype or dtype_name(array.dtype)]
+    return safetensors.Late(tuple(array.shape), kind, lambda: to_host(array))
+
+
+def _is_floating(array: Any) -> bool:
+    return dtype_name(array.dtype).startswith(("float", "bfloat"))
+
+
+def _put(host: HostArray, place: Device) -> Any:
+    """An array that is nobody else's, on a device."""
+    return host if place == CPU else place.put(host)
+
+
+def _finish(module: Module, text: Mapping[str, Any], place: Device) -> None:
+    """What no file holds is made real, and all is on one device, in its modes."""
+    for _, cell in module._named_cells(Cell):
+        if is_hollow(cell.array):
+            cell.rehome(backend_of(cell.array).copy(cell.array))
+    module.to(place)
+    stand(module, text)
+
+
+def _modules(text: Any) -> Iterator[dict[str, Any]]:
+    """The descriptions of modules in a value; of those inside of modules, the outermost."""
+    match text:
+        case {"module": dict(), "at": str()}:
+            yield text
+        case dict():
+            for part in text.values():
+                yield from _modules(part)
+        case list():
+            for part in text:
+                yield from _modules(part)
+
+
+def _what(text: Any) -> str:
+    return next(iter(text)) if isinstance(text, dict) else type(text).__name__

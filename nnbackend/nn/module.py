@@ -310,13 +310,14 @@ class Module(Remembers):
             own.update((f"{name}.{n}", c) for n, c in child._stored().items())
         return own
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadResult:
-        """Copy values into place. All missing, unexpected and mis-shaped entries are listed at once, before any change.
+    def load_state_dict(self, state: Mapping[str, Any] | Module, strict: bool = True) -> LoadResult:
+        """Copy values, or another model's, into place. All missing, unexpected and mis-shaped entries are listed at once, before any change.
 
         A state of float64 alone makes the model float64.
         """
         cells = self._stored()
-        values = {name: asarray(value) for name, value in state.items()}
+        given = state.state_dict() if isinstance(state, Module) else state
+        values = {name: asarray(value) for name, value in given.items()}
         missing = [name for name in cells if name not in values]
         unexpected = [name for name in values if name not in cells]
         shaped = [

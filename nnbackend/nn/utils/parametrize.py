@@ -76,7 +76,7 @@ def register_parametrization(module: Module, tensor_name: str, parametrization: 
     if not is_parametrized(module):
         setattr(module, ENTRIES, Module())
     setattr(getattr(module, ENTRIES), tensor_name, entry)
-    _reclassed(module)
+    reclass(module)
     return module
 
 
@@ -100,7 +100,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     delattr(entries, tensor_name)
     if not is_parametrized(module):
         delattr(module, ENTRIES)
-    _reclassed(module)
+    reclass(module)
     tensor = _like(first, value)
     if entry.initialiser is not None:
         tensor.initialiser = entry.initialiser
@@ -119,7 +119,7 @@ def _names(module: Module) -> tuple[str, ...]:
     return () if entries is None else tuple(name for name, _ in entries.named_children())
 
 
-def _reclassed(module: Module) -> None:
+def reclass(module: Module) -> None:
     """Give the module the class with a property for each of its parametrized tensors."""
     base: Any = getattr(module, "unparametrized", type(module))
     object.__setattr__(module, "__class__", _class(base, _names(module)))
