@@ -311,9 +311,9 @@ class Module(Remembers):
         return own
 
     def load_state_dict(self, state: Mapping[str, Any] | Module, strict: bool = True) -> LoadResult:
-        """Copy values, or another model's, into place. All missing, unexpected and mis-shaped entries are listed at once, before any change.
+        """Copy values, or another model's, into place. All that is missing, unexpected or mis-shaped is listed at once.
 
-        A state of float64 alone makes the model float64.
+        Nothing has changed then. A state of float64 alone makes the model float64.
         """
         cells = self._stored()
         given = state.state_dict() if isinstance(state, Module) else state
