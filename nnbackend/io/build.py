@@ -29,11 +29,17 @@ class Builder:
     """Makes values of their descriptions. Layers get no weights: `filled` says where they are.
 
     `layers` is how many layers and tensors may be made at most, `elements` how many numbers an array among their
-    arguments may have; `fetch` reads a tensor by its name.
+    arguments may have; `fetch` reads a tensor by its name; `given` are models that need not be made, by their places.
     """
 
-    def __init__(self, layers: int = 10**9, elements: int = 2**62, fetch: Callable[[str], Any] | None = None) -> None:
-        self.budget, self.elements, self.fetch = Budget(layers), elements, fetch
+    def __init__(
+        self,
+        layers: int = 10**9,
+        elements: int = 2**62,
+        fetch: Callable[[str], Any] | None = None,
+        given: Mapping[str, Module] | None = None,
+    ) -> None:
+        self.budget, self.elements, self.fetch, self.given = Budget(layers), elements, fetch, given or {}
         self.modules: list[tuple[Module, dict[str, Any], str]] = []  # each with its description and its place
 
     def value(self, text: Any) -> Any:
@@ -52,7 +58,7 @@ class Builder:
             case {"tensor": str(name)} if self.fetch is not None:
                 return self.fetch(name)
             case {"module": dict(parts), "at": str(place)}:
-                module = self.module(parts)
+                module = self.given[place] if place in self.given else self.module(parts)
                 self.modules.append((module, parts, place))
                 return module
             case {"class": str(name), "state": state}:

@@ -230,8 +230,9 @@ def plain(x: Any) -> Any:
     raise CannotBeBuilt(f"a {type(x).__name__}")
 
 
-def _recipe(recipe: Recipe, without: tuple[str, ...] = ("device",)) -> dict[str, Any]:
-    """A recipe with its arguments by name, but for where it is to be made."""
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe with its arguments by name, but for where and for whom it is to be made."""
+    without = ("device",) if issubclass(recipe.kind, Module) else ("params", "optimizer")
     name = name_of(recipe.kind)
     if name is None:
         raise CannotBeBuilt(f"{recipe.kind.__name__} is not registered: put @nb.register before the class")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..backend import CPU, Device, DeviceLike, HostArray, backend_of, dtype_name, is_array, to_host
@@ -114,8 +114,18 @@ class Content:
 
     def value(self, place: Device) -> Any:
         """All of it, on a device."""
+        value, fill = self.decoded(place)
+        fill()
+        return value
+
+    def decoded(self, place: Device, given: Mapping[str, Module] | None = None) -> tuple[Any, Callable[[], None]]:
+        """All of it, with models that get their weights when the function is called that comes second.
+
+        Models that are `given` stand for those at these places in the value; they stay on their devices, and nothing
+        changes before that call, which does not fail.
+        """
         if "value" not in self.text:
-            return {name: Tensor(_put(self.host(name), place)) for name in self.file}
+            return {name: Tensor(_put(self.host(name), place)) for name in self.file}, lambda: None
         used: set[str] = set()
 
         def fetch(name: str) -> Tensor:
@@ -126,16 +136,24 @@ class Content:
 
         shapes = [self.file.shape(name) for name in self.file]
         size = len(self.file.metadata["nnbackend"])
-        builder = Builder(5_000 + size // 10 + 8 * len(shapes), max(map(math.prod, shapes), default=0), fetch)
+        limit = 5_000 + size // 10 + 8 * len(shapes)
+        builder = Builder(limit, max(map(math.prod, shapes), default=0), fetch, given or {})
         value = builder.value(self.text["value"])
-        homes = [(self._homes(module, text, at), module, text) for module, text, at in builder.modules]
-        self._check({name: cell for cells, _, _ in homes for name, cell in cells.items()}, used)
-        for cells, module, text in homes:
-            for name, cell in cells.items():
-                cell.rehome(_put(self.host(name), place))
-                cell.written = clock()
-            _finish(module, text, place)
-        return value
+        homes = [(self._homes(module, text, at), module, text, at) for module, text, at in builder.modules]
+        self._check({name: cell for cells, *_ in homes for name, cell in cells.items()}, used)
+        sound = {name: self.seen(name) for cells, _, _, at in homes if at in builder.given for name in cells}
+
+        def fill() -> None:
+            for cells, module, text, at in homes:
+                for name, cell in cells.items():
+                    if at in builder.given:
+                        cell.assign(cell.device.put(sound[name]))
+                    else:
+                        cell.rehome(_put(self.host(name), place))
+                        cell.written = clock()
+                _finish(module, text, None if at in builder.given else place)
+
+        return value, fill
 
     def _homes(self, module: Module, text: Mapping[str, Any], at: str) -> dict[str, Cell]:
         """The cells of a module that has just been built, by the names of what belongs there in the file."""
@@ -228,12 +246,12 @@ def _put(host: HostArray, place: Device) -> Any:
     return host if place == CPU else place.put(host)
 
 
-def _finish(module: Module, text: Mapping[str, Any], place: Device) -> None:
+def _finish(module: Module, text: Mapping[str, Any], place: Device | None) -> None:
     """What no file holds is made real, and all is on one device, in its modes."""
     for _, cell in module._named_cells(Cell):
         if is_hollow(cell.array):
             cell.rehome(backend_of(cell.array).copy(cell.array))
-    module.to(place)
+    module.to(device=place)
     stand(module, text)
 
 
