@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from .io import load, save, to_source, weights
     from .program import compile, num_threads, set_num_threads
     from .recompute import checkpoint
-    from .train import History, Trainer
+    from .train import Callback, Checkpoints, History, Trainer
 
 __all__ = [
     *_array_names,
+    "Callback",
+    "Checkpoints",
     "History",
     "Tensor",
     "Trainer",
@@ -56,7 +58,7 @@ _MODULES = ("data", "errors", "functional", "metrics", "nn", "optim", "testing")
 _ROOMS = {
     **dict.fromkeys(("load", "save", "to_source", "weights"), "io"),
     **dict.fromkeys(("compile", "num_threads", "set_num_threads"), "program"),
-    **dict.fromkeys(("History", "Trainer"), "train"),
+    **dict.fromkeys(("Callback", "Checkpoints", "History", "Trainer"), "train"),
     "checkpoint": "recompute",
 }
 

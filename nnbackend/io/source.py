@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import PRIMITIVES, backend_of, device_of, to_host
-from ..cells import Parameter, Scalar
+from ..backend import PRIMITIVES, to_host
 from ..errors import GraphError
 from ..grad_mode import no_grad
 from ..nn import Module
@@ -20,8 +18,7 @@ from ..program.graph import Node, function
 from ..program.names import TAKEN
 from ..program.record import Fixed, Recording
 from ..program.text import Listing
-from ..recorder import recorder
-from ..tensor import Tensor
+from ..program.undone import Undone
 from ..training_mode import evaluating
 from .atomic import replace_file
 from .helpers import HELPERS, helper, with_needs
@@ -65,7 +62,7 @@ def _recorded(step: Callable[..., Any], args: tuple[Any, ...], name: str) -> Rec
 
     The first run of a step may lay out parameters or find no gradients where later ones do: a typical run is wanted.
     """
-    with _Undone() as undone:
+    with Undone() as undone:
         for _ in range(3):
             recording = Recording(undone.watching(step), args, {}, name)
             if recording.broken or (recording.settled and _steady(recording)):
@@ -78,72 +75,6 @@ def _recorded(step: Callable[..., Any], args: tuple[Any, ...], name: str) -> Rec
 def _steady(recording: Recording) -> bool:
     """Whether the run leaves gradients where it found some, and none where there were none."""
     return all(g.enters in (None, g.leaves) for g in recording.program.gradients)
-
-
-class _Undone:
-    """Watches a recording and keeps what the step is about to change; leaving it puts that back."""
-
-    def __init__(self) -> None:
-        self.kept: dict[int, Callable[[], None]] = {}
-
-    def watching(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """The step, watched while it is recorded."""
-
-        @functools.wraps(getattr(step, "forward", step), updated=())
-        def run(*args: Any, **kw: Any) -> Any:
-            trace = recorder.get()
-            for name in ("read", "write", "read_grad", "write_grad"):
-                setattr(trace, name, self._first_keeping(getattr(trace, name)))
-            return step(*args, **kw)
-
-        return run
-
-    def _first_keeping(self, ask: Callable[..., Any]) -> Callable[..., Any]:
-        """What a recorder is asked of a cell, after the cell has been kept."""
-
-        def asked(cell: Any, *value: Any) -> Any:
-            if id(cell) not in self.kept:
-                self.kept[id(cell)] = _number_back(cell) if isinstance(cell, Scalar) else _cell_back(cell)
-            return ask(cell, *value)
-
-        return asked
-
-    def __enter__(self) -> _Undone:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for back in reversed(self.kept.values()):
-            back()
-
-
-def _number_back(scalar: Scalar) -> Callable[[], None]:
-    value = scalar._value
-
-    def back() -> None:
-        scalar._value = value
-
-    return back
-
-
-def _cell_back(cell: Any) -> Callable[[], None]:
-    """How a cell gets its contents, its version and its gradient back."""
-    copy, written = backend_of(cell.array).copy(cell.array), cell.written
-    gradient = cell._gradient if isinstance(cell, Parameter) else None
-    raw: Any = gradient.data if isinstance(gradient, Tensor) else gradient
-    values = None if raw is None else backend_of(raw).copy(raw)
-
-    def back() -> None:
-        cell.array[...] = copy
-        cell.written = written
-        if isinstance(cell, Parameter):
-            cell._gradient = gradient
-        if raw is not None:
-            raw[...] = values
-        home = getattr(cell, "gradient_home", None)
-        if home is not None and home.array is not None and device_of(home.array) == cell.device:
-            home.array[...] = 0.0 if values is None else values
-
-    return back
 
 
 # -- the script -----------------------------------------------------------------------------------------------------

@@ -153,10 +153,10 @@ class LBFGS(Optimizer):
         return memory if same else _copied(memory, p)
 
     # -- saving
-    def state_dict(self) -> dict[str, Any]:
-        """What PyTorch's has: the memory is that of parameter 0."""
+    def state_dict(self, copy: bool = True) -> dict[str, Any]:
+        """What PyTorch's has: the memory, always a copy, is that of parameter 0."""
         memory = _copied(self._memory)
-        return {**super().state_dict(), "state": {0: memory} if memory else {}}
+        return {**super().state_dict(copy), "state": {0: memory} if memory else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the optimizer that gave this state. Nothing changes if it does not fit."""

@@ -84,9 +84,9 @@ class SAM(Optimizer):
         """More parameters for the base."""
         self.base.add_param_group(group)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, copy: bool = True) -> dict[str, Any]:
         """The base's."""
-        return self.base.state_dict()
+        return self.base.state_dict(copy)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the base that gave this state."""

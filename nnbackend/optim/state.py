@@ -125,15 +125,18 @@ class ParameterState(Remembers):
         self._version = structure.version
 
     # -- saving
-    def state_dict(self) -> dict[str, Any]:
-        """What PyTorch's has: `state` by the number of the parameter, and `param_groups`."""
+    def state_dict(self, copy: bool = True) -> dict[str, Any]:
+        """What PyTorch's has: `state` by the number of the parameter, and `param_groups`.
+
+        Without `copy` the arrays are those at work, which the next step changes.
+        """
         self._ready()
         history, state, groups, n = self._history(), {}, [], 0
         for group in self.param_groups:
             for i, p in enumerate(group.params, start=n):
                 known = history[p]
                 if known.steps:
-                    slots = {name: Tensor(slot).clone() for name, slot in known.slots.items()}
+                    slots = {k: Tensor(slot).clone() if copy else Tensor(slot) for k, slot in known.slots.items()}
                     state[i] = {"step": known.steps, **slots, **known.numbers}
             groups.append({**group.settings(), "params": list(range(n, n + len(group.params)))})
             n += len(group.params)

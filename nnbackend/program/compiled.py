@@ -24,20 +24,25 @@ from .graph import Node, Program
 from .record import Recording, built
 from .replay_numpy import Replay
 from .trace import ours
+from .undone import Undone
 
 LIMIT = 8  # programs for one kind of arguments
 KINDS = 64  # kinds of arguments, by shape and so on
 
 
-def compile(step: Callable[..., Any], *, fallback: bool = True, reuse_outputs: bool = False) -> Compiled:
+def compile(
+    step: Callable[..., Any], *, fallback: bool = True, reuse_outputs: bool = False, rehearse: bool = False
+) -> Compiled:
     """`step` as a function that is recorded in its first calls and replayed from then on: faster, with equal results.
 
     Every call is a true step. Parameters, buffers, optimizer state, learning rates and random counts are seen to
     change; arguments may be Tensors, arrays, numbers, nests of them, and anything else by value. What cannot be
     replayed runs eagerly, and a RecordingWarning says why, once; with `fallback=False` it is a RecordingError.
-    `reuse_outputs` saves the copies of results: each call then writes over those of the last one.
+    `reuse_outputs` saves the copies of results: each call then writes over those of the last one. With `rehearse` what
+    a recording has changed is put back, and every result is a replay's: replays may round otherwise than eager steps,
+    so a run that is interrupted, and records anew, then ends on the same bits.
     """
-    return step if isinstance(step, Compiled) else Compiled(step, fallback, reuse_outputs)
+    return step if isinstance(step, Compiled) else Compiled(step, fallback, reuse_outputs, rehearse)
 
 
 class Variant:
@@ -107,9 +112,9 @@ class Variant:
 class Compiled:
     """What `compile` returns: call it like the step. `program` is what the last call ran, `why` what prevents one."""
 
-    def __init__(self, step: Callable[..., Any], fallback: bool, reuse_outputs: bool) -> None:
+    def __init__(self, step: Callable[..., Any], fallback: bool, reuse_outputs: bool, rehearse: bool) -> None:
         functools.update_wrapper(self, step, updated=())
-        self.step, self.fallback, self.reuse_outputs = step, fallback, reuse_outputs
+        self.step, self.fallback, self.reuse_outputs, self.rehearse = step, fallback, reuse_outputs, rehearse
         self.why: str | None = None
         self.recordings = 0
         self._variants: dict[Any, list[Variant]] = {}
@@ -139,17 +144,22 @@ class Compiled:
         return f"<compiled {self._name}, {state}>"
 
     @property
+    def eager(self) -> bool:
+        """Whether it has turned out that the step cannot be replayed."""
+        return self.why is not None
+
+    @property
     def _name(self) -> str:
         """That of the function, or of the class of a module."""
         return str(getattr(self.step, "__qualname__", type(self.step).__qualname__))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy records anew what it works on."""
-        return Compiled, (self.step, self.fallback, self.reuse_outputs)
+        return Compiled, (self.step, self.fallback, self.reuse_outputs, self.rehearse)
 
     def _slow(self, *args: Any, **kw: Any) -> Any:
         """Find the program for these arguments, or record one."""
-        if self.why is not None or recorder.get() is not None or not self._lock.acquire(blocking=False):
+        if self.eager or recorder.get() is not None or not self._lock.acquire(blocking=False):
             return self.step(*args, **kw)  # also inside another recording, and while another thread is at work here
         try:
             inputs: list[Any] = []
@@ -159,10 +169,11 @@ class Compiled:
             if key not in self._variants and len(self._variants) >= KINDS:
                 del self._variants[next(iter(self._variants))]  # the oldest
             variants = self._variants.setdefault(key, [])
-            known = next((v for v in variants if v.run is not None and v.holds(inputs)), None)
+            known = _fitting(variants, inputs)
             if known is None or known.run is None:
-                rivals = [v for v in variants if v.run is None and v.holds(inputs)]
-                return self._record(args, kw, variants, rivals)
+                if not self.rehearse:
+                    return self._record(self.step, args, kw, variants, inputs)
+                return self._rehearse(args, kw, variants, inputs)
             if known.threads not in (0, num_threads()):
                 known.plan(self.reuse_outputs)
             self._latest, self._misses = known, 0
@@ -183,12 +194,10 @@ class Compiled:
         self._forget()
         return self._slow(*args, **kw)
 
-    def _record(self, args: Any, kw: Any, variants: list[Variant], rivals: list[Variant]) -> Any:
-        """A true step that leaves a program. Two recordings must agree before one is replayed.
-
-        `rivals` are earlier recordings in the same circumstances, of which no two have agreed.
-        """
-        recording = Recording(self.step, args, kw, getattr(self.step, "__name__", "step"))
+    def _record(self, step: Callable[..., Any], args: Any, kw: Any, variants: list[Variant], inputs: list[Any]) -> Any:
+        """A true step that leaves a program. Two recordings must agree before one is replayed."""
+        rivals = [v for v in variants if v.holds(inputs)]  # in the same circumstances, of which no two have agreed
+        recording = Recording(step, args, kw, getattr(self.step, "__name__", "step"))
         self.recordings += 1
         self._misses += 1
         if self._misses > KINDS:
@@ -219,6 +228,14 @@ class Compiled:
         variants.append(new)
         return recording.result
 
+    def _rehearse(self, args: Any, kw: Any, variants: list[Variant], inputs: list[Any]) -> Any:
+        """Record, put back what that has changed, and try again; a step that cannot be replayed stays done."""
+        with Undone() as undone:
+            result = self._record(undone.watching(self.step), args, kw, variants, inputs)
+            if self.eager:
+                undone.keep()
+        return result if self.eager else self._slow(*args, **kw)
+
     def _give_up(self, why: str, recording: Recording) -> Any:
         """From now on eagerly, which is what has just been done."""
         self.why = why
@@ -230,14 +247,21 @@ class Compiled:
         return recording.result
 
 
+def _fitting(variants: list[Variant], inputs: list[Any]) -> Variant | None:
+    """A program that is ready to run in these circumstances."""
+    return next((v for v in variants if v.run is not None and v.holds(inputs)), None)
+
+
 def _settings(owner: Any) -> list[Any]:
     """What is fixed about a module or an optimizer: attributes, and settings of groups that are no numbers."""
     if not hasattr(owner, "param_groups"):
         return [part for item in vars(owner).items() for part in item]
-    fixed = [
-        [*g.params, *(v for v in g.settings().values() if type(v) not in (int, float))] for g in owner.param_groups
+    settings = [v for g in owner.param_groups for v in g.settings().values()]
+    parts = [part for v in settings for part in (v if isinstance(v, tuple) else (v,))]  # a tuple is made anew each time
+    return [
+        *(p for g in owner.param_groups for p in g.params),
+        *(part for part in parts if type(part) not in (int, float)),
     ]
-    return [part for group in fixed for part in group]
 
 
 def _same(a: list[Any], b: list[Any]) -> bool:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
 
 from .. import functional as F
 from .. import optim
-from ..array import stack
 from ..backend import DeviceLike, to_host
 from ..backend import device as find_device
 from ..data import DataLoader
 from ..data.loader import concatenated
-from ..errors import NonFiniteError, ShapeError
+from ..errors import IncompatibleCheckpointError, ShapeError
 from ..grad_mode import no_grad
+from ..io.header import naming
+from ..io.model import Content, save
+from ..io.safetensors import File
 from ..metrics import Metric, metric
 from ..nn import Module, evaluating
 from ..optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from ..program import compile
 from ..tensor import Tensor
+from .callback import callback
+from .checkpoints import Checkpoints, newest, numbered
 from .edge import features, targets
-from .history import History, Row, line
+from .history import History, Row
+from .run import Pair, Path, Run
+from .snapshot import rebuilt, refusal, restore, snapshot
 
 Loss = Callable[[Any, Any], Any]
 LOSSES: dict[str, Loss] = {
@@ -83,11 +87,17 @@ class Trainer:
         self.schedule_every = "report" if isinstance(self.schedule, ReduceLROnPlateau) else schedule_every
         if self.schedule_every != schedule_every == "step":
             raise ValueError('schedule_every: expected "epoch" for ReduceLROnPlateau, got "step".')
+        self.asked = {"metrics": tuple(metrics)}
         self.history = History()
-        self.steps = 0
+        self.steps, self.interrupted = 0, False
+        self._unfinished: Run | dict[str, Any] | None = None  # a fit that was cut short, here or in a checkpoint
+        self._override = False
+        self._run: Run | None = None  # the fit that is under way
         # recorded once, replayed from then on
-        self._forward, self._gradients, self._gather = compile(self.net), compile(self.gradients), compile(self._part)
-        self._step = compile(self._batch) if self.optimizer.recordable else self._batch
+        self._forward, self._gradients, self._gather, step = (
+            compile(f, rehearse=True) for f in (self.net, self.gradients, self._part, self._batch)
+        )
+        self._step = step if self.optimizer.recordable else self._batch
 
     @property
     def dtype(self) -> Any:
@@ -129,6 +139,9 @@ class Trainer:
         report_every: int | None = None,
         verbose: bool = True,
         accumulate: int = 1,
+        callbacks: Sequence[Any] = (),
+        checkpoints: Checkpoints | Path | None = None,
+        resume: bool = False,
     ) -> History:
         """Train for `epochs` more passes over the rows; `batch_size=None` is the full batch, 1 is sample by sample.
 
@@ -136,27 +149,30 @@ class Trainer:
         (for losses that are means; layers that look at their whole batch, as batch norm does, still see only theirs).
         Every `report_every` epochs (by default about 20 times) metrics and validation are computed and printed.
         Returns the history of all fits. NonFiniteError if the loss turns NaN or infinite; DataError names bad rows.
+
+        `checkpoints` is a folder, or `nb.Checkpoints` for more say; with `resume` the run goes on from the newest one
+        there, if there is any. Ctrl-C and SIGTERM end the fit after the step: it stands at a whole step, and the same
+        call goes on from there; so does that after `Trainer.resume`. IncompatibleCheckpointError if it is another run.
         """
         if epochs < 0:
             raise ValueError(f"fit: expected epochs >= 0, got {epochs}.")
         self._check_accumulate(accumulate)
+        keeper = checkpoints if isinstance(checkpoints, Checkpoints | None) else Checkpoints(checkpoints)
+        if resume and keeper is None:
+            raise ValueError("fit: expected checkpoints= with resume=True, got none.")
         data = self._pair(X, y)
         if data[0].shape[0] != data[1].shape[0]:
             raise ShapeError(f"fit: expected as many targets as rows, got X {data[0].shape} and y {data[1].shape}")
         held_out = None if validation_data is None else self._pair(*validation_data)
+        self._check_best(keeper, held_out)
         loader = DataLoader(*data, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
-        loader.epoch = done = len(self.history)
-        every = 1 if self.schedule_every == "report" else report_every or max(1, epochs // 20)
-        unread: list[Tensor] = []  # losses still on the device
-        with self._progress(range(done + 1, done + epochs + 1), verbose) as passes:
-            for epoch in passes:
-                unread.append(self._epoch(loader, accumulate))
-                if epoch % every == 0 or epoch == done + epochs:
-                    self._read(unread, epoch)
-                    self.history[-1].update(self._report(data, held_out))
-                    self._advance("report", self.history[-1].get("val_loss", self.history[-1]["loss"]))
-                    if verbose:
-                        passes.write(line(self.history[-1]))
+        if keeper is not None and resume and any(numbered(keeper.folder)):
+            self.load_checkpoint(keeper.folder)
+        run = Run(self, loader, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
+        self._go_on(run, finished=resume)
+        if keeper is not None:
+            keeper.prepare(self.steps)
+        run.train(every=1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose=verbose)
         return self.history
 
     def _check_accumulate(self, accumulate: int) -> None:
@@ -171,48 +187,77 @@ class Trainer:
                     f"fit: expected accumulate=1 for a trainer with a {name} of its own, got {accumulate}."
                 )
 
-    def _epoch(self, loader: DataLoader, accumulate: int) -> Tensor:
-        """One pass over the data; the mean loss, still on the device."""
-        losses, weights, together = [], [], accumulate * loader.batch_size
-        if accumulate > 1:
-            self.optimizer.zero_grad()
-        for i, (x, y) in enumerate(loader, start=1):
-            last = i % accumulate == 0 or i == len(loader)
-            if accumulate == 1:
-                loss = self._step(x, y)
-            else:
-                rows = min(together, loader.rows - (i - 1) // accumulate * together)
-                loss = self._gather(x, y, x.shape[0] / rows, last)
-            losses.append(loss.detach())
-            weights.append(x.shape[0])
-            if last:
-                self.steps += 1
-                self._advance("step")
-        self._advance("epoch")
-        if len(losses) == 1:
-            return losses[0]  # type: ignore[no-any-return]
-        total: Tensor = stack(losses[:-1]).sum() * weights[0] + losses[-1] * weights[-1]
-        mean: Tensor = total / sum(weights)
-        return mean
+    def _check_best(self, keeper: Checkpoints | None, held_out: Pair | None) -> None:
+        """ValueError if no row will have the value that says which model is the best."""
+        names = ["loss", *self.metrics]
+        names += [f"val_{name}" for name in names] if held_out is not None else []
+        if keeper is not None and keeper.best not in (None, *names):
+            raise ValueError(f"checkpoints: expected best to be one of {', '.join(names)}, got {keeper.best!r}.")
+
+    def _go_on(self, run: Run, finished: bool) -> None:
+        """If a fit was cut short, and this is the same, go on from there; after a `finished` one nothing is left."""
+        before, self._unfinished = self._unfinished, None
+        here = isinstance(before, Run)
+        state = before.state() if isinstance(before, Run) else before
+        if state is None or not (finished or state["goal"] > len(self.history)):
+            return
+        found = run.differs(state)
+        if found and not here and not self._override:
+            self._unfinished = before
+            raise IncompatibleCheckpointError(f"fit: {refusal(found)}")
+        if not (found and here):  # in this process it may well be another fit
+            run.go_on(state, found)
+
+    # -- checkpoints
+    def save_checkpoint(self, path: Path) -> None:
+        """Write all that it takes to go on exactly from here, for `Trainer.resume`: whole or not at all.
+
+        Any thread may ask for it: it is written between two steps. What is asked for inside of a step is written after
+        it. CheckpointWriteError if the disk refuses, NonFiniteError if the losses since the last look were not finite.
+        """
+        if self._run is None:
+            self._write(path)
+        else:
+            self._run.ask(path)
+
+    def load_checkpoint(self, path: Path, override: bool = False) -> None:
+        """Go on from a checkpoint, or from the newest sound one in a folder, with a trainer made as that one was.
+
+        The same `fit` then goes on where it was, to the bit on the same machine, versions and number of threads.
+        IncompatibleCheckpointError lists what is different, here or in `fit`, unless `override`; nothing has changed
+        then. Errors as in `nb.load`.
+        """
+        self._unfinished = newest(path, lambda file: restore(self, file, override))
+        self._override = override
+
+    @classmethod
+    def resume(
+        cls, path: Path, net: Module | None = None, device: DeviceLike = "auto", override: bool = False, **given: Any
+    ) -> Any:
+        """A trainer that goes on from a checkpoint, or from the newest sound one in a folder, on any device.
+
+        What files cannot hold (functions of yours, classes that were not registered with `nb.register`) must be given:
+        `net`, `loss`, `metrics`, `optimizer`, `schedule`, as for a new trainer; the error lists what is missing. See
+        `load_checkpoint`.
+        """
+
+        def made(file: Path) -> Any:
+            with naming(file), File(file) as opened:
+                model, arguments = rebuilt(Content(opened), {"net": net, **given} if net is not None else given)
+            trainer = cls(model, **arguments, device=device)
+            trainer._unfinished, trainer._override = restore(trainer, file, override), override
+            return trainer
+
+        return newest(path, made)
+
+    def _write(self, path: Path) -> None:
+        """Between two steps."""
+        save(snapshot(self, None if self._run is None else self._run.state()), path)
 
     def _advance(self, what: str, *metric: float) -> None:
         """The schedule moves on if that is what it counts."""
         if self.schedule is not None and self.schedule_every == what:
             self.schedule.step(*metric)
-
-    def _read(self, unread: list[Tensor], epoch: int) -> None:
-        """Bring the losses of the last epochs to the host, in one go."""
-        for i, value in enumerate(to_host(stack(unread).data).tolist(), start=epoch - len(unread) + 1):
-            if not math.isfinite(value):
-                lr = self.optimizer.param_groups[0]["lr"]
-                error = NonFiniteError(
-                    f"fit: expected a finite loss, got {value} in epoch {i} (step {self.steps}, lr {lr:g}). "
-                    "Lower the learning rate, or scale the features with data.StandardScaler."
-                )
-                error.step = self.steps
-                raise error
-            self.history.append({"epoch": i, "loss": value})
-        unread.clear()
 
     def _report(self, data: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor] | None) -> Row:
         row: Row = {}
@@ -250,40 +295,6 @@ class Trainer:
         """The data on the device; whole numbers are amounts for a numeric loss, and may be classes for any other."""
         x = features(X, self.device, self.dtype)
         return x, targets(y, self.device, self.dtype, classes=self.loss not in NUMERIC)
-
-    def _progress(self, epochs: Iterable[int], verbose: bool) -> _Progress:
-        return _Progress(epochs, verbose and sys.stderr.isatty())
-
-
-class _Progress:
-    """Epochs with a bar from tqdm where that is installed and somebody is looking, plain lines otherwise."""
-
-    def __init__(self, epochs: Iterable[int], bar: bool) -> None:
-        self.epochs: Iterable[int] = epochs
-        self.bar: Any = None
-        if bar:
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                return
-            self.epochs = self.bar = tqdm(epochs, unit="epoch", leave=False, mininterval=0.5)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.epochs)
-
-    def write(self, text: str) -> None:
-        """A line, above the bar if there is one."""
-        if self.bar is None:
-            print(text, flush=True)
-        else:
-            self.bar.write(text)
 
 
 def _scheduled(optimizer: Optimizer, schedule: Callable[[Optimizer], LRScheduler]) -> LRScheduler:

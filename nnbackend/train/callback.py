@@ -1,0 +1,63 @@
+"""Callbacks: what somebody wants to do, or know, while a model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .history import Row
+
+
+class Callback:
+    """Base of what `fit(callbacks=[...])` calls between steps, when model, optimizer and history are whole.
+
+    What it remembers goes into checkpoints, if `state_dict` says what; an error in it ends the fit, which can be called
+    again to go on. A plain function of (trainer, row) is called at the end of each epoch.
+    """
+
+    def on_fit_begin(self, trainer: Any) -> None:
+        """Before the first step."""
+
+    def on_step_end(self, trainer: Any) -> None:
+        """After each step; the losses are still on the device."""
+
+    def on_epoch_end(self, trainer: Any, row: Row) -> None:
+        """After each epoch; `row` is what the history has of it."""
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """After the last step, also if the fit was interrupted."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers: tensors, numbers, text, and lists, tuples and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the callback that gave this state."""
+
+
+class AtEpochEnd(Callback):
+    """A function of (trainer, row)."""
+
+    def __init__(self, function: Callable[[Any, Row], Any]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Any, row: Row) -> None:
+        """Call it."""
+        self.function(trainer, row)
+
+
+def callback(given: Any) -> Callback:
+    """A callback, or a function as one. TypeError for anything else."""
+    if isinstance(given, Callback):
+        return given
+    if not callable(given) or isinstance(given, type):
+        raise TypeError(f"callbacks: expected Callback objects or functions of (trainer, row), got {given!r}.")
+    return AtEpochEnd(given)
+
+
+def named(callbacks: list[Callback]) -> list[str]:
+    """What they are called in checkpoints."""
+    return [
+        getattr(c.function, "__qualname__", "function") if isinstance(c, AtEpochEnd) else type(c).__qualname__
+        for c in callbacks
+    ]

@@ -1,0 +1,289 @@
+"""One call of `fit`: its data, its settings, how far it has come, and the loop itself."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+from .. import crash
+from ..array import stack
+from ..backend import to_host
+from ..data import DataLoader
+from ..errors import CheckpointWriteError, IncompatibleCheckpointError, NonFiniteError
+from ..tensor import Tensor
+from .callback import Callback, named
+from .checkpoints import Checkpoints
+from .edge import fingerprint
+from .history import line
+from .interrupts import Interrupts
+from .progress import Progress
+from .snapshot import differences
+
+Pair = tuple[Tensor, Tensor]
+Path = str | os.PathLike[str]
+
+
+class Run:
+    """Between two steps a run can be told in plain values, and another one can go on from there."""
+
+    def __init__(
+        self,
+        trainer: Any,
+        loader: DataLoader,
+        held_out: Pair | None,
+        epochs: int,
+        accumulate: int,
+        report_every: int | None,
+        callbacks: list[Callback],
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.trainer, self.history = trainer, trainer.history
+        self.loader, self.held_out, self.accumulate = loader, held_out, accumulate
+        self.start, self.report_every = len(self.history), report_every
+        self.goal = self.start + epochs
+        self.callbacks, self.checkpoints = callbacks, checkpoints
+        self.losses: list[Tensor] = []  # of the batches of this epoch, still on the device
+        self.unread: list[Tensor] = []  # of epochs, still on the device
+        self.written = -1  # the step of the last checkpoint
+        # who is at work here, whether between two steps, and what others have asked for
+        self.thread: int | None = None
+        self.whole, self.lock = False, threading.Lock()
+        self.asked: deque[tuple[Path, SimpleQueue[BaseException | None]]] = deque()
+        loader.epoch = self.start
+
+    @property
+    def data(self) -> Pair:
+        """What it trains on."""
+        x, y = self.loader.arrays
+        return x, y
+
+    def _rows(self, i: int) -> int:
+        """How many rows there are in batch `i` of an epoch."""
+        size = self.loader.batch_size
+        return min(size, self.loader.rows - i * size)
+
+    # -- as plain values ---------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for the same run."""
+        names = ("X", "y", *(("X_val", "y_val") if self.held_out else ()))
+        return {
+            "batch_size": self.loader.batch_size,
+            "shuffle": self.loader.shuffle,
+            "accumulate": self.accumulate,
+            "report_every": self.report_every,
+            "callbacks": named(self.callbacks),
+            **{name: fingerprint(t) for name, t in zip(names, (*self.data, *(self.held_out or ())), strict=True)},
+        }
+
+    def state(self) -> dict[str, Any]:
+        """How far it has come. NonFiniteError if the losses since the last look are not finite."""
+        self.read()
+        losses = self.losses[: len(self.losses) // self.accumulate * self.accumulate]  # of whole steps
+        self._numbers(losses, len(self.history) + 1, 0)
+        return {
+            "start": self.start,
+            "goal": self.goal,
+            "settings": self.settings(),
+            "loader": {
+                **self.loader.state_dict(), "epoch": len(self.history) + bool(losses), "batch": len(losses),
+            },
+            "losses": stack(losses) if losses else None,
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "checkpoints": None if self.checkpoints is None else self.checkpoints.state_dict(),
+        }  # fmt: skip
+
+    def differs(self, state: Mapping[str, Any]) -> dict[str, str]:
+        """In what this is not the run that gave the state, in words."""
+        return differences(state["settings"], self.settings())
+
+    def go_on(self, state: Mapping[str, Any], found: Mapping[str, str]) -> None:
+        """Be where that run was, but for what was found to differ: an epoch of other batches begins anew."""
+        position, epochs = state["loader"], self.goal - self.start
+        if found.keys() & {"batch_size", "shuffle", "accumulate", "X", "y"}:
+            position = {**position, "epoch": position["epoch"] - bool(position["batch"]), "batch": 0}
+        losses = state["losses"].to(self.data[0].device) if position["batch"] else []
+        if len(losses) != position["batch"]:
+            raise IncompatibleCheckpointError(f"fit: expected {position['batch']} losses, got {len(losses)}.")
+        self.loader.load_state_dict(position)
+        self.losses = [losses[i] for i in range(len(losses))]
+        self.start, self.goal = state["start"], state["start"] + epochs
+        for callback, remembered in zip(self.callbacks, state["callbacks"], strict=False):
+            if "callbacks" not in found:
+                callback.load_state_dict(remembered)
+        if self.checkpoints is not None and state["checkpoints"] is not None:
+            self.checkpoints.load_state_dict(state["checkpoints"])
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def train(self, every: int, verbose: bool) -> None:
+        """Up to the goal, or until somebody wants to stop; report every so many epochs. SystemExit after SIGTERM."""
+        epochs = range(len(self.history) + 1, self.goal + 1)
+        with self._at_work(), Interrupts(say=verbose) as signals:
+            with Progress(epochs, verbose and sys.stderr.isatty()) as passes:
+                for callback in self.callbacks:
+                    callback.on_fit_begin(self.trainer)
+                for epoch in passes:
+                    if not self._epoch(epoch, every, passes.write if verbose else None, signals):
+                        break
+            with self._between_steps():
+                self.read()
+                for callback in self.callbacks:
+                    callback.on_fit_end(self.trainer)
+                if self.checkpoints is not None and self.written != self.trainer.steps:
+                    self._keep(self.checkpoints, last=True)
+        self.trainer.interrupted = signals.caught is not None
+        if signals.caught is not None:
+            kept = "" if self.checkpoints is None else f", checkpoint in {self.checkpoints.folder}"
+            message = f"fit: interrupted at step {self.trainer.steps}{kept}; the same call goes on from here"
+            print(message, file=sys.stderr, flush=True)
+        if signals.caught == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _epoch(self, epoch: int, every: int, write: Callable[[str], None] | None, signals: Interrupts) -> bool:
+        """One pass over the data, or what is left of it. False if somebody wants to stop."""
+        trainer, batches, accumulate = self.trainer, len(self.loader), self.accumulate
+        watched = bool(self.callbacks) or self.checkpoints is not None
+        if accumulate > 1:
+            trainer.optimizer.zero_grad()
+        for x, y in self.loader:
+            i = len(self.losses) + 1
+            last = i % accumulate == 0 or i == batches
+            if accumulate == 1:
+                loss = trainer._step(x, y)
+            else:
+                together = accumulate * self.loader.batch_size
+                rows = min(together, self.loader.rows - (i - 1) // accumulate * together)
+                loss = trainer._gather(x, y, x.shape[0] / rows, last)
+            self.losses.append(loss.detach())
+            if last:
+                trainer.steps += 1
+                trainer._advance("step")
+                if i == batches:
+                    self._close(epoch, every, write)
+                if watched or self.asked or signals.caught is not None:
+                    self._between(i == batches)
+                    if signals.caught is not None:
+                        return False
+        return True
+
+    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> None:
+        """The end of an epoch: its mean loss, and a report every now and then."""
+        losses, self.losses = self.losses, []
+        mean = losses[0]
+        if len(losses) > 1:
+            total = stack(losses[:-1]).sum() * self._rows(0) + losses[-1] * self._rows(len(losses) - 1)
+            mean = total / self.loader.rows
+        self.unread.append(mean)
+        self.trainer._advance("epoch")
+        reported = epoch % every == 0 or epoch == self.goal
+        if reported or self.callbacks:
+            self.read()
+        if reported:
+            row = self.history[-1]
+            row.update(self.trainer._report(self.data, self.held_out))
+            self.trainer._advance("report", row.get("val_loss", row["loss"]))
+            if write is not None:
+                write(line(row))
+
+    def read(self) -> None:
+        """Bring the losses of the last epochs to the host, in one go. NonFiniteError if one is not finite."""
+        values = self._numbers(self.unread, len(self.history) + 1, 1)
+        for epoch, value in enumerate(values, start=len(self.history) + 1):
+            self.history.append({"epoch": epoch, "loss": value})
+        self.unread.clear()
+
+    def _numbers(self, losses: list[Tensor], epoch: int, stride: int) -> list[float]:
+        values: list[float] = to_host(stack(losses).data).tolist() if losses else []
+        for i, value in enumerate(values):
+            if not math.isfinite(value):
+                step, lr = self.trainer.steps, self.trainer.optimizer.param_groups[0]["lr"]
+                error = NonFiniteError(
+                    f"fit: expected a finite loss, got {value} in epoch {epoch + i * stride} (step {step}, lr {lr:g}). "
+                    "Lower the learning rate, or scale the features with data.StandardScaler."
+                )
+                error.step = step
+                raise error
+        return values
+
+    # -- between two steps -------------------------------------------------------------------------------------------
+
+    def ask(self, path: Path) -> None:
+        """A checkpoint from any thread: now, if no step is under way, else between this step and the next."""
+        answer: SimpleQueue[BaseException | None] = SimpleQueue()
+        with self.lock:
+            elsewhere = self.thread not in (None, threading.get_ident())
+            waits = elsewhere or (self.thread is not None and not self.whole)
+            if waits:
+                self.asked.append((path, answer))
+        if not waits:
+            self.trainer._write(path)
+        elif elsewhere and (error := answer.get()) is not None:
+            raise error
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """While this thread is at work here, others ask it. What is cut short can be gone on with."""
+        trainer = self.trainer
+        self.thread, trainer._run = threading.get_ident(), self
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            with self.lock:
+                self.thread = None
+            self._serve(error)
+            trainer._run = None
+            if not isinstance(error, NonFiniteError) and len(self.history) + len(self.unread) < self.goal:
+                trainer._unfinished = self
+
+    @contextmanager
+    def _between_steps(self) -> Iterator[None]:
+        self.whole = True
+        try:
+            yield
+        finally:
+            self.whole = False
+
+    def _between(self, closed: bool) -> None:
+        """Callbacks, checkpoints that are due, and those that have been asked for."""
+        crash.point("step.done")
+        with self._between_steps():
+            for callback in self.callbacks:
+                callback.on_step_end(self.trainer)
+                if closed:
+                    callback.on_epoch_end(self.trainer, self.history[-1])
+            if (keeper := self.checkpoints) is not None:
+                if closed and not self.unread and keeper.improved(self.history[-1]):
+                    keeper.write(self.trainer._write, self.trainer.steps, best=True)
+                if keeper.due(self.trainer.steps):
+                    self._keep(keeper)
+            self._serve()
+
+    def _keep(self, keeper: Checkpoints, last: bool = False) -> None:
+        if keeper.write(self.trainer._write, self.trainer.steps, last=last) is not None:
+            self.written = self.trainer.steps
+
+    def _serve(self, torn: BaseException | None = None) -> None:
+        """Write what has been asked for, unless an error has torn a step."""
+        while self.asked:
+            path, answer = self.asked.popleft()
+            try:
+                if torn is not None:
+                    raise CheckpointWriteError(f"{path}: expected to write between two steps, got an error in one.")
+                self.trainer._write(path)
+            except Exception as error:
+                answer.put(error)
+            else:
+                answer.put(None)

@@ -1,0 +1,239 @@
+"""A trainer as a value that a file can hold, and back: what a checkpoint is made of."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from ..backend import CPU, NUMPY, dtype_name
+from ..errors import IncompatibleCheckpointError
+from ..io import safetensors
+from ..io.build import Builder
+from ..io.describe import CannotBeBuilt, plain
+from ..io.header import Path, naming
+from ..io.model import Content
+from ..nn import Module
+from ..recipe import light
+from ..version import __version__
+from .history import History, Row
+
+KIND = "nnbackend checkpoint"
+PARTS = ("loss", "metrics", "optimizer", "schedule")  # what a trainer is made of, besides the net
+
+
+# -- from a trainer --------------------------------------------------------------------------------------------------
+
+
+def configuration(trainer: Any) -> dict[str, Any]:
+    """What a trainer was made of, as far as a file can say."""
+    names = _names(trainer)
+    return {
+        "net": repr(trainer.net).splitlines(),
+        "dtype": dtype_name(trainer.dtype),
+        "loss": _said(trainer.loss),
+        "metrics": _said(list(trainer.asked["metrics"])),
+        "optimizer": _said(trainer.optimizer),
+        "groups": [[names[id(p)] for p in group.params] for group in trainer.optimizer.param_groups],
+        "schedule": _said(trainer.schedule),
+        "schedule_every": trainer.schedule_every,
+        "seed": trainer.seed,
+    }
+
+
+def snapshot(trainer: Any, fit: dict[str, Any] | None) -> dict[str, Any]:
+    """All that a trainer is between two steps; `fit` is how far it has come with the data."""
+    names = list(_names(trainer).values())
+    state = trainer.optimizer.state_dict(copy=False)
+    return {
+        "kind": KIND,
+        "versions": {
+            "nnbackend": __version__, "numpy": NUMPY.xp.__version__, "python": platform.python_version(),
+        },
+        "configuration": configuration(trainer),
+        "net": trainer.net,
+        "loss": trainer.loss if isinstance(trainer.loss, Module) else None,
+        "optimizer": {
+            "state": {names[i]: entry for i, entry in state["state"].items()},
+            "groups": [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]],
+        },
+        "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(),
+        "steps": trainer.steps,
+        "history": _columns(trainer.history),
+        "fit": fit,
+    }  # fmt: skip
+
+
+def _names(trainer: Any) -> dict[int, str]:
+    """The optimizer's parameters by identity, in its order, with their names in the net."""
+    known = {id(p): name for name, p in trainer.net.named_parameters()}
+    params = [p for group in trainer.optimizer.param_groups for p in group.params]
+    return {id(p): known.get(id(p), f"#{i}") for i, p in enumerate(params)}
+
+
+def _said(x: Any) -> Any:
+    """What makes a part of a trainer again, or why a file cannot say it."""
+    try:
+        return plain(light(x))
+    except CannotBeBuilt as error:
+        return {"unknown": str(error)}
+
+
+def _columns(history: History) -> dict[str, Any]:
+    """The table by columns: the numbers of the rows that have a value, and the values."""
+    xp = NUMPY.xp
+    columns = {}
+    for name in history.columns:
+        found = [(i, row[name]) for i, row in enumerate(history.rows) if name in row]
+        whole = all(isinstance(value, int) for _, value in found)
+        columns[name] = {
+            "rows": xp.asarray([i for i, _ in found], dtype="int64"),
+            "values": xp.asarray([value for _, value in found], dtype="int64" if whole else "float64"),
+        }
+    return {"length": len(history), "columns": columns}
+
+
+# -- and back --------------------------------------------------------------------------------------------------------
+
+
+def restore(trainer: Any, path: Path, override: bool = False) -> dict[str, Any] | None:
+    """Put a trainer where the file says; returns how far it had come with the data.
+
+    IncompatibleCheckpointError lists what is different, unless it is overridden. After an error nothing has changed.
+    """
+    with naming(path), safetensors.File(path) as file:
+        given = {"net": trainer.net, **({"loss": trainer.loss} if isinstance(trainer.loss, Module) else {})}
+        state, fill = checked(Content(file)).decoded(CPU, given)
+        found = differences(state["configuration"], configuration(trainer))
+        if found and not override:
+            raise IncompatibleCheckpointError(refusal(found))
+        optimizer, before = trainer.optimizer, trainer.optimizer.state_dict()
+        history = _history(state["history"])
+        try:
+            if _class(state["configuration"]["optimizer"]) == _class(_said(optimizer)):
+                optimizer.load_state_dict(_numbered(trainer, state["optimizer"]))
+            if "optimizer" in found:  # its state is that of the file, its settings are those asked for
+                for group, asked in zip(optimizer.param_groups, before["param_groups"], strict=True):
+                    group.update({name: value for name, value in asked.items() if name != "params"})
+            if trainer.schedule is not None and state["schedule"] is not None:
+                trainer.schedule.load_state_dict(state["schedule"])
+        except BaseException:
+            optimizer.load_state_dict(before)
+            raise
+        fill()
+    trainer.history.rows[:] = history
+    trainer.steps = state["steps"]
+    return state["fit"]  # type: ignore[no-any-return]
+
+
+def rebuilt(content: Content, given: Mapping[str, Any]) -> tuple[Module, dict[str, Any]]:
+    """The net and the arguments of a trainer like the one in the file; those that are given need not be in it.
+
+    IncompatibleCheckpointError names all that must be given.
+    """
+    texts = checked(content).text["value"]["dict"]
+    parts = Builder().value(texts["configuration"])
+    wanted = [f"{name}= ({parts[name]['unknown']})" for name in PARTS if name not in given and _unknown(parts[name])]
+    reason = texts["net"]["module"].get("weights_only")
+    if reason is not None and "net" not in given:
+        wanted.insert(0, f"net= ({reason})")
+    if wanted:
+        raise IncompatibleCheckpointError(f"expected what files cannot hold to be given: {', '.join(wanted)}.")
+    at = {name: given[name] for name in ("net", "loss") if isinstance(given.get(name), Module)}
+    state, fill = content.decoded(CPU, at)
+    net = state["net"]
+    if "net" not in given:
+        fill()
+    arguments = {name: given[name] for name in PARTS if name in given}
+    builder = Builder()
+    if "loss" not in given:
+        arguments["loss"] = builder.value(parts["loss"]) if state["loss"] is None else state["loss"]
+    if "metrics" not in given:
+        arguments["metrics"] = builder.value(parts["metrics"])
+    if "optimizer" not in given:
+        cells = dict(net.named_parameters())
+        groups = [{"params": [cells[name] for name in names]} for names in parts["groups"]]
+        arguments["optimizer"] = builder.value(parts["optimizer"]).bind(groups)
+    if "schedule" not in given and parts["schedule"] is not None:
+        arguments["schedule"] = lambda optimizer: Builder(optimizer=optimizer).value(parts["schedule"])
+    every = "epoch" if parts["schedule_every"] == "report" else parts["schedule_every"]
+    return net, {**arguments, "schedule_every": every, "seed": parts["seed"]}
+
+
+def checked(content: Content) -> Content:
+    """What is in the file. IncompatibleCheckpointError if it is not a checkpoint of a trainer."""
+    value = content.text.get("value")
+    parts = value.get("dict", {}) if isinstance(value, dict) else {}
+    if not isinstance(parts, dict) or parts.get("kind") != KIND:
+        raise IncompatibleCheckpointError("expected a checkpoint of a trainer, got another file. Use nb.load.")
+    return content
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What is not as it was, in words, by name."""
+    found = {}
+    for name in {**then, **now}:
+        a, b = then.get(name), now.get(name)
+        if a == b:
+            continue
+        if name == "net" and isinstance(a, list) and isinstance(b, list):
+            a, b = next(
+                (pair for pair in zip([*a, "nothing"], [*b, "nothing"], strict=False) if pair[0] != pair[1]), (a, b)
+            )
+        found[name] = f"{name} was {words(a)}, is {words(b)}"
+    return found
+
+
+def refusal(found: Mapping[str, str]) -> str:
+    """What to say of differences."""
+    return (
+        f"expected the run that the checkpoint is of, got another: {'; '.join(found.values())}. "
+        "Go on as before, or all the same with override=True."
+    )
+
+
+def words(x: Any) -> str:
+    """A described value for people: `SGD(lr=0.5)`."""
+    match x:
+        case {"class": str(name), "arguments": dict(arguments)}:
+            return f"{name.split('.')[-1]}({', '.join(f'{key}={words(part)}' for key, part in arguments.items())})"
+        case {"name": str(name)}:
+            return name.split(".")[-1]
+        case {"unknown": str(why)}:
+            return why
+        case {"tuple": list(parts)}:
+            return f"({', '.join(map(words, parts))})"
+        case {"shape": shape, "dtype": dtype, "sha256": str(digest)}:
+            return f"{dtype} {tuple(shape)} {digest[:8]}"
+        case list():
+            return f"[{', '.join(map(words, x))}]"
+    return x.strip() if isinstance(x, str) else repr(x)
+
+
+def _unknown(text: Any) -> bool:
+    return isinstance(text, dict) and "unknown" in text
+
+
+def _class(text: Any) -> Any:
+    return text.get("class", text) if isinstance(text, dict) else text
+
+
+def _numbered(trainer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer's state by numbers, as it wants it."""
+    numbers = {name: i for i, name in enumerate(_names(trainer).values())}
+    if lost := [name for name in state["state"] if name not in numbers]:
+        raise IncompatibleCheckpointError(f"expected parameters of this net, got {', '.join(lost)}.")
+    groups, start = [], 0
+    for saved, group in zip(state["groups"], trainer.optimizer.param_groups, strict=True):
+        groups.append({**saved, "params": list(range(start, start + len(group.params)))})
+        start += len(group.params)
+    return {"state": {numbers[name]: entry for name, entry in state["state"].items()}, "param_groups": groups}
+
+
+def _history(table: dict[str, Any]) -> list[Row]:
+    """The rows of a table by columns."""
+    rows: list[Row] = [{} for _ in range(table["length"])]
+    for name, column in table["columns"].items():
+        for i, value in zip(column["rows"].data.tolist(), column["values"].data.tolist(), strict=True):
+            rows[i][name] = value
+    return rows
