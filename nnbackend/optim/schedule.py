@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 from ..cells import Scalar, structure
 from ..errors import IncompatibleCheckpointError
 from ..program.number import cos, maximum, minimum
-from ..recipe import Remembers
+from ..recipe import Recipe, Remembers
 from ..recorder import at_work, unrecorded
 from .group import ParamGroup
 from .limits import Limit, expect, increasing, not_negative, whole_or_before
@@ -61,6 +61,10 @@ class LRScheduler(Remembers):
         """Programs that have recorded this schedule hold no longer."""
         object.__setattr__(self, name, value)
         structure.changed(f"a setting of {type(self).__name__}")
+
+    def recipe(self) -> Recipe:
+        """How to make one like it, for any optimizer."""
+        return super().recipe().without("optimizer")
 
     # -- what a subclass writes
     def value(self, n: Any, base: Any, **own: Any) -> Any:

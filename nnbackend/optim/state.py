@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ..cells import Parameter, structure
 from ..creation import asarray
 from ..errors import IncompatibleCheckpointError
-from ..recipe import Remembers
+from ..recipe import Recipe, Remembers
 from ..recorder import unrecorded
 from ..tensor import Tensor
 from .flat import RESIDUAL, History, Memory, Run, Start, lay_out, runs_of
@@ -49,6 +49,10 @@ class ParameterState(Remembers):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy has copies of the parameters, which are laid out anew."""
         self.__dict__.update(state, _version=-1)
+
+    def recipe(self) -> Recipe:
+        """How to make one like it, for any parameters."""
+        return super().recipe().without("params")
 
     # -- what a subclass writes
     def slots(self, group: ParamGroup, p: Parameter) -> Mapping[str, Start]:

@@ -55,9 +55,11 @@ def callback(given: Any) -> Callback:
     return AtEpochEnd(given)
 
 
-def named(callbacks: list[Callback]) -> list[str]:
-    """What they are called in checkpoints."""
-    return [
-        getattr(c.function, "__qualname__", "function") if isinstance(c, AtEpochEnd) else type(c).__qualname__
-        for c in callbacks
-    ]
+def named(callbacks: list[Callback]) -> dict[str, Callback]:
+    """Callbacks by what they are called in checkpoints."""
+    found: dict[str, Callback] = {}
+    for each in callbacks:
+        name = getattr(each.function, "__qualname__", "") if isinstance(each, AtEpochEnd) else type(each).__qualname__
+        same = sum(known.partition("#")[0] == name for known in found)
+        found[f"{name}#{same + 1}" if same else name] = each
+    return found

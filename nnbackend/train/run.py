@@ -80,7 +80,6 @@ class Run:
             "shuffle": self.loader.shuffle,
             "accumulate": self.accumulate,
             "report_every": self.report_every,
-            "callbacks": named(self.callbacks),
             **{name: fingerprint(t) for name, t in zip(names, (*self.data, *(self.held_out or ())), strict=True)},
         }
 
@@ -97,13 +96,17 @@ class Run:
                 **self.loader.state_dict(), "epoch": len(self.history) + bool(losses), "batch": len(losses),
             },
             "losses": stack(losses) if losses else None,
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "callbacks": {name: callback.state_dict() for name, callback in named(self.callbacks).items()},
             "checkpoints": None if self.checkpoints is None else self.checkpoints.state_dict(),
         }  # fmt: skip
 
     def differs(self, state: Mapping[str, Any]) -> dict[str, str]:
-        """In what this is not the run that gave the state, in words."""
-        return differences(state["settings"], self.settings())
+        """In what this is not the run that gave the state, in words. Callbacks that remember nothing do not matter."""
+        found = differences(state["settings"], self.settings())
+        needed = [name for name, remembered in state["callbacks"].items() if remembered]
+        if lost := [name for name in needed if name not in named(self.callbacks)]:
+            found["callbacks"] = f"callbacks were {', '.join(needed)}, without {', '.join(lost)} now"
+        return found
 
     def go_on(self, state: Mapping[str, Any], found: Mapping[str, str]) -> None:
         """Be where that run was, but for what was found to differ: an epoch of other batches begins anew."""
@@ -116,8 +119,8 @@ class Run:
         self.loader.load_state_dict(position)
         self.losses = [losses[i] for i in range(len(losses))]
         self.start, self.goal = state["start"], state["start"] + epochs
-        for callback, remembered in zip(self.callbacks, state["callbacks"], strict=False):
-            if "callbacks" not in found:
+        for name, callback in named(self.callbacks).items():
+            if remembered := state["callbacks"].get(name):
                 callback.load_state_dict(remembered)
         if self.checkpoints is not None and state["checkpoints"] is not None:
             self.checkpoints.load_state_dict(state["checkpoints"])
