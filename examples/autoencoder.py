@@ -1,7 +1,7 @@
 """Autoencoder: 64 pixels of a digit squeezed into 8 numbers and drawn again, better than by principal components."""
 
 import numpy as np
-from flags import finish, parse
+from flags import finish, kept, parse
 from pictures import grid
 
 import nnbackend as nb
@@ -15,14 +15,14 @@ def pca(X, X_test, components):
     return np.clip(mean + (X_test - mean) @ axes.T @ axes, 0.0, 1.0)
 
 
-def run(seed, device="cpu", epochs=60, code=8, verbose=False):
+def run(seed, device="cpu", epochs=60, code=8, verbose=False, **kept):
     """Train on three quarters of the images; returns the trainer, and the rest: as it is, by the net, by PCA."""
     digits = data.digits()
     (X, _), (X_test, _) = data.split(digits.X / 16.0, digits.y, test=0.25, stratify=digits.y, seed=seed)
     encoder, decoder = nn.MLP([64, 256, code], "silu"), nn.MLP([code, 256, 64], "silu", output="sigmoid")
     net = nn.Sequential({"encoder": encoder, "decoder": decoder})
     trainer = nb.Trainer(net, "mse", optim.Adam(lr=2e-3), device=device, seed=seed)
-    trainer.fit(X, X, epochs, validation_data=(X_test, X_test), report_every=10, verbose=verbose)
+    trainer.fit(X, X, epochs, validation_data=(X_test, X_test), report_every=10, verbose=verbose, **kept)
     return trainer, X_test, trainer.predict(X_test), pca(X, X_test, code)
 
 
@@ -35,7 +35,8 @@ def text(*images):
 
 if __name__ == "__main__":
     args = parse(__doc__, epochs=60, picture="test digits above what the net and PCA make of them")
-    trainer, images, drawn, flat = run(args.seed, args.device, 2 if args.smoke else args.epochs, verbose=True)
+    epochs = 2 if args.smoke else args.epochs
+    trainer, images, drawn, flat = run(args.seed, args.device, epochs, verbose=True, **kept(args))
     error, error_pca = (((again - images) ** 2).mean() for again in (drawn, flat))
     print(f"square error on test digits: {error:.4f}, by 8 principal components {error_pca:.4f}")
     if args.picture:

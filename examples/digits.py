@@ -4,7 +4,7 @@
 """
 
 import numpy as np
-from flags import finish, parse
+from flags import finish, kept, parse
 from pictures import grid
 
 import nnbackend as nb
@@ -30,13 +30,14 @@ def read():
     return data.split(digits.X / 16, digits.y, test=0.25, stratify=digits.y, seed=0)
 
 
-def run(seed, device="cpu", epochs=None, net="mlp", verbose=False):
+def run(seed, device="cpu", epochs=None, net="mlp", verbose=False, **kept):
     """Train and test; returns the trainer, the test accuracy and the confusion matrix."""
     (X, y), (X_test, y_test) = read()
     model = cnn() if net == "cnn" else nn.MLP([64, 64, 10], "relu")
     trainer = nb.Trainer(model, "cross_entropy", optim.Adam(lr=2e-3), metrics=["accuracy"], device=device, seed=seed)
     every = 5 if net == "mlp" else 2
-    trainer.fit(X, y, epochs or EPOCHS[net], validation_data=(X_test, y_test), report_every=every, verbose=verbose)
+    epochs, held_out = epochs or EPOCHS[net], (X_test, y_test)
+    trainer.fit(X, y, epochs, validation_data=held_out, report_every=every, verbose=verbose, **kept)
     accuracy = trainer.evaluate(X_test, y_test)["accuracy"]
     return trainer, accuracy, nb.metrics.confusion_matrix(trainer.predict(X_test), y_test)
 
@@ -52,7 +53,7 @@ def mistakes(trainer):
 if __name__ == "__main__":
     args = parse(__doc__.splitlines()[0], epochs=None, picture="the digits it takes for others", net=["mlp", "cnn"])
     epochs = 1 if args.smoke else args.epochs
-    trainer, accuracy, confusion = run(args.seed, args.device, epochs, args.net, verbose=True)
+    trainer, accuracy, confusion = run(args.seed, args.device, epochs, args.net, verbose=True, **kept(args))
     print("true digit (row) against predicted digit (column):")
     print(confusion.numpy())
     if args.picture:

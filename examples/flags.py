@@ -7,16 +7,19 @@ from pathlib import Path
 import nnbackend as nb
 
 
-def parse(description, epochs, seed=0, picture=None, unit="passes over the data", **choices):
+def parse(description, epochs, seed=0, picture=None, unit="passes over the data", resume=True, **choices):
     """Read the command line; `recipe=["tutorial", "modern"]` adds a flag --recipe, the first choice its default.
 
     `unit` is what --epochs counts. `picture` says what the example can draw: with it there is a flag --picture.
+    With `resume` there is a flag --resume, for runs that may be cut short: the same command goes on.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="auto", help='"auto" (default), "cpu", "cuda" or "cuda:N"')
     parser.add_argument("--seed", type=int, default=seed, help=f"one seed, one run (default {seed})")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"{unit} (default {epochs or 'as the recipe says'})")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained weights here, as safetensors")
+    if resume:
+        parser.add_argument("--resume", type=Path, metavar="FOLDER", help="keep checkpoints here; go on from the newest")
     parser.add_argument("--smoke", action="store_true", help="the least work that runs every line; no target")
     if picture:
         parser.add_argument("--picture", type=Path, metavar="FILE", help=f"draw {picture}: a .png, .svg or .pdf")
@@ -26,6 +29,11 @@ def parse(description, epochs, seed=0, picture=None, unit="passes over the data"
     args.device = nb.device(args.device)
     print(f"device: {args.device}")
     return args
+
+
+def kept(args):
+    """What `fit` must know of --resume."""
+    return {"checkpoints": args.resume, "resume": True} if args.resume else {}
 
 
 def finish(args, net, result, value, target, less=False):

@@ -4,7 +4,7 @@
 --recipe modern: standardised features, cross-entropy, AdamW, small batches: better, and in a tenth of the steps.
 """
 
-from flags import finish, parse
+from flags import finish, kept, parse
 
 import nnbackend as nb
 from nnbackend import data, nn, optim
@@ -41,7 +41,7 @@ def modern(seed, device="cpu"):
     return nb.Trainer(net, "cross_entropy", adamw, metrics=["accuracy"], device=device, seed=seed)
 
 
-def run(recipe, seed, device="cpu", epochs=None, verbose=False):
+def run(recipe, seed, device="cpu", epochs=None, verbose=False, **kept):
     """Split, train, and measure on the test set. Returns the trainer and the test accuracy."""
     X, y, _ = read()
     old = recipe == "tutorial"
@@ -54,13 +54,12 @@ def run(recipe, seed, device="cpu", epochs=None, verbose=False):
         trainer, batch_size, epochs = modern(seed, device), 16, epochs or 60
         scaler = data.StandardScaler().fit(X)
         X, X_val, X_test = (scaler.transform(part) for part in (X, X_val, X_test))
-    trainer.fit(
-        X, y, epochs, batch_size, validation_data=(X_val, y_val), shuffle=not old, report_every=20, verbose=verbose
-    )
+    held_out = X_val, y_val
+    trainer.fit(X, y, epochs, batch_size, held_out, shuffle=not old, report_every=20, verbose=verbose, **kept)
     return trainer, trainer.evaluate(X_test, y_test)["accuracy"]
 
 
 if __name__ == "__main__":
     args = parse(__doc__.splitlines()[0], epochs=None, recipe=["tutorial", "modern"])
-    trainer, accuracy = run(args.recipe, args.seed, args.device, args.epochs, verbose=True)
+    trainer, accuracy = run(args.recipe, args.seed, args.device, args.epochs, verbose=True, **kept(args))
     finish(args, trainer.net, "test accuracy", accuracy, target=0.85)

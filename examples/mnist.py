@@ -7,7 +7,7 @@
 import sys
 
 import numpy as np
-from flags import finish, parse
+from flags import finish, kept, parse
 from pictures import grid
 
 import nnbackend as nb
@@ -42,14 +42,14 @@ def read(name, rows=None):
     return [(X[:rows] / 255, y[:rows]) for X, y in parts], train.class_names
 
 
-def run(parts, seed, device="cpu", epochs=8, verbose=False):
+def run(parts, seed, device="cpu", epochs=8, verbose=False, **kept):
     """Train on the first part in steps that grow smaller, test on the second; returns the trainer and the accuracy."""
     (X, y), held_out = parts
     trainer = nb.Trainer(
         cnn(), "cross_entropy", optim.AdamW(lr=3e-3, weight_decay=0.05), metrics=["accuracy"], device=device, seed=seed,
         schedule=lambda adamw: optim.CosineAnnealingLR(adamw, T_max=epochs),
     )  # fmt: skip
-    trainer.fit(X, y, epochs, batch_size=64, validation_data=held_out, report_every=1, verbose=verbose)
+    trainer.fit(X, y, epochs, batch_size=64, validation_data=held_out, report_every=1, verbose=verbose, **kept)
     return trainer, trainer.history[-1]["val_accuracy"]
 
 

@@ -1,7 +1,7 @@
 """XOR, the smallest problem that needs a hidden layer: the tutorial of `xor_numpy.py` with nnbackend."""
 
 import numpy as np
-from flags import finish, parse
+from flags import finish, kept, parse
 
 import nnbackend as nb
 from nnbackend import nn, optim
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     args = parse(__doc__, epochs=10_000, seed=42)
     X, y = nb.data.xor()
     run = trainer(args.seed, args.device)
-    run.fit(X, y, epochs=args.epochs, batch_size=None, report_every=2_000)
+    run.fit(X, y, epochs=args.epochs, batch_size=None, report_every=2_000, **kept(args))
     for row, output in zip(X, run.predict(X), strict=True):
         print(f"{row} -> {output[0]:.3f}")
     finish(args, run.net, "accuracy", run.evaluate(X, y)["accuracy"], target=1.0)
