@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 import nnbackend
 from nnbackend.errors import CheckpointWriteError, CorruptCheckpointError
+from nnbackend.io.atomic import check_writable
 from nnbackend.io.safetensors import read, write
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
@@ -23,6 +25,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 @posix
 def test_a_symlink_is_kept_and_the_umask_honoured(tmp_path: Path) -> None:
+    """Lines 96 and 97 of the faults."""
     real, link, dangling = tmp_path / "real", tmp_path / "link", tmp_path / "dangling"
     real.write_bytes(b"old")
     link.symlink_to("real")
@@ -43,6 +46,7 @@ def test_a_symlink_is_kept_and_the_umask_honoured(tmp_path: Path) -> None:
 
 @posix
 def test_special_files_are_refused(tmp_path: Path) -> None:
+    """Line 96."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     with pytest.raises(CorruptCheckpointError, match="pipe"):
@@ -61,6 +65,42 @@ def test_a_place_that_cannot_hold_a_file(tmp_path: Path, place: str) -> None:
         write(tmp_path / place, {"w": np.ones(2)})
     assert isinstance(caught.value.__cause__, OSError)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("place", ["absent/model", "file/model", ".", "pipe", "loop", "locked/model"])
+def test_a_place_that_cannot_hold_a_file_is_known_beforehand(place: str) -> None:
+    """Line 95 of the faults."""
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path, which only its owner may enter
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "file").write_bytes(b"old")
+        (folder / "locked").mkdir(mode=0o555)
+        if os.name == "posix":
+            os.mkfifo(folder / "pipe")
+            (folder / "loop").symlink_to("loop")
+        before = sorted(folder.rglob("*"))
+        me = getattr(os, "geteuid", lambda: 1)()
+        if me == 0:  # root may write anywhere
+            os.seteuid(65534)
+        try:
+            with pytest.raises(
+                CheckpointWriteError, match=r"expected a place that can be written, got .* is untouched"
+            ):
+                check_writable(folder / place)
+        finally:
+            if me == 0:
+                os.seteuid(0)
+        assert sorted(folder.rglob("*")) == before
+
+
+def test_the_trial_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"old")
+    os.utime(tmp_path / "model", (1, 1))
+    before = (tmp_path / "model").stat()
+    check_writable(tmp_path / "model")
+    check_writable(tmp_path / "new")
+    assert (tmp_path / "model").stat()[:9] == before[:9]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_an_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +131,7 @@ while True:
 
 @posix
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    """Line 94."""
     path = tmp_path / "model"
     write(path, {"w": np.ones(2)})
     command = [sys.executable, "-c", START + FULL, str(path)]
@@ -106,6 +147,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
 
 @posix
 def test_a_kill_during_writing_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
+    """Line 92."""
     path = tmp_path / "model"
     for attempt in range(10):
         command = [sys.executable, "-c", START + FOREVER, str(path)]

@@ -94,17 +94,17 @@ def require(holds: bool, error: type[errors.NNBackendError], expected: str, got:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def lay_out(kinds: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[Entry]:
+def lay_out(kinds: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, Entry]:
     """Place arrays of these kinds and shapes one after the other, the widest first, so that each is aligned."""
-    entries, end = [], 0
     for name, (kind, shape) in kinds.items():
         require_sane(name, shape, errors.DataError)
         require(kind in KINDS, errors.DTypeError, f"{name!r:.80} in {', '.join(KINDS)}", kind)
+    placed, end = {}, 0
     for name in sorted(kinds, key=lambda name: -_width(kinds[name][0])):
         kind, shape = kinds[name]
         begin, end = end, end + math.prod(shape) * _width(kind)
-        entries.append(Entry(begin, end, name, kind, shape))
-    return entries
+        placed[name] = Entry(begin, end, name, kind, shape)
+    return {name: placed[name] for name in kinds}
 
 
 def encode(entries: Mapping[str, Entry], metadata: Mapping[str, str], sums: Mapping[str, str] | None = None) -> bytes:
@@ -144,7 +144,8 @@ def read_header(file: BinaryIO, size: int) -> Header:
     sums = None
     if _SUMS in ours:
         sums = parse(ours[_SUMS].encode(), 1, "checksums in JSON", _MAX_PARTS)
-        require(sums.keys() == entries.keys(), Corrupt, "a checksum for each array", "one too few or too many")
+        is_whole = sums.keys() == entries.keys() and all(isinstance(digits, str) for digits in sums.values())
+        require(is_whole, Corrupt, "a checksum for each array", "others")
     return Header(8 + len(text), entries, metadata, sums, ours.get(_SUM))
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray  # costs 15 ms
 
 _PIECE = 1 << 23
+_AT_ONCE = 1 << 26  # so many bytes are hashed and brought to the disk side by side, and then dropped
 _SMALL = 1 << 16  # hashed sooner than another thread is told to
 _STORED = {kind: stored for stored, kind in KINDS.items() if stored != "BF16"}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class Late(NamedTuple):
-    """An array that `get` makes when its turn to be written comes, and that is dropped thereafter.
+    """An array that `get` makes when its turn to be written comes, and that is dropped soon after.
 
     `dtype` is how it is stored: "F32", "I64", "BF16", ... What `get` returns has this shape and dtype, or is a
     floating-point array that is rounded to nearest, ties to even, to "F16" or "BF16"; finite numbers beyond their
@@ -47,19 +48,17 @@ class Late(NamedTuple):
 def write(path: Path, arrays: Mapping[str, NDArray[Any] | Late], metadata: Mapping[str, str] | None = None) -> None:
     """Replace the file at `path` by one with these arrays, which must not change meanwhile.
 
-    C-contiguous arrays are not copied, others one at a time. The header may have 5 MB, metadata included, and a good
-    8,000 arrays. DataError and DTypeError for what cannot be stored, CheckpointWriteError if the disk refuses; the old
-    file is then untouched.
+    C-contiguous arrays are not copied; of others, 64 MB and one array are in memory at most. The header may have 5 MB,
+    metadata included, and a good 8,000 arrays. DataError and DTypeError for what cannot be stored, CheckpointWriteError
+    if the disk refuses; the old file is then untouched.
     """
     with naming(path):
         given = {name: array if isinstance(array, Late) else np.asarray(array) for name, array in arrays.items()}
-        placed = lay_out({name: (_kind(name, array), tuple(array.shape)) for name, array in given.items()})
-        by_name = {entry.name: entry for entry in placed}
-        entries = {name: by_name[name] for name in given}
+        entries = lay_out({name: (_kind(name, array), tuple(array.shape)) for name, array in given.items()})
         start = encode(entries, metadata or {})
-        with replacing(path, len(start) + sum(entry.end - entry.begin for entry in placed)) as file:
+        with replacing(path, len(start) + sum(entry.end - entry.begin for entry in entries.values())) as file:
             file.write(start)
-            sums = _write_data(file, placed, given)
+            sums = _write_data(file, sorted(entries.values()), given)
             crash.point("write.header")
             file.seek(0)
             file.write(encode(entries, metadata or {}, sums))
@@ -67,30 +66,49 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any] | Late], metadata: Mappi
 
 def _write_data(file: BinaryIO, placed: list[Entry], given: Mapping[str, NDArray[Any] | Late]) -> dict[str, str]:
     """Write the arrays through to the disk and return their checksums: another thread finds them meanwhile."""
-    from concurrent.futures import ThreadPoolExecutor  # here, because most programs write no file
-
-    def summing(data: NDArray[Any]) -> Callable[[], Any]:
-        if data.size > _SMALL:
-            with suppress(RuntimeError):  # no thread can be started, as when Python is shutting down
-                return helper.submit(sha256, data.data).result
-        found = sha256(data.data)
-        return lambda: found
-
     sums: dict[str, Callable[[], Any]] = {}
-    with ThreadPoolExecutor(1) as helper:
+    pending = 0
+    with _hashing() as start:
         for entry in placed:
-            source = given[entry.name]
-            data = _plain(entry, source).reshape(-1).view(np.uint8)
-            sums[entry.name] = summing(data)
+            data = _bytes(_plain(entry, given[entry.name]))
+            sums[entry.name] = start(data.data)
             for begin in range(0, data.size, _PIECE):
                 file.write(data[begin : begin + _PIECE].data)
                 crash.point("write.data")
-            if isinstance(source, Late) or not np.may_share_memory(data, source):
-                sums[entry.name]()  # so that this array is dropped before the next is made
+            pending += data.size
             del data
-        file.flush()
-        os.fsync(file.fileno())  # while the last arrays are still being hashed
+            if pending > _AT_ONCE:
+                _sync(file)
+                sums[entry.name]()
+                pending = 0
+        _sync(file)
         return {name: found().hexdigest() for name, found in sums.items()}
+
+
+@contextmanager
+def _hashing() -> Iterator[Callable[[memoryview], Callable[[], Any]]]:
+    """Give a function that starts a SHA-256 in another thread and returns what waits for it."""
+    helper: Any = None
+    with ExitStack() as stack:
+        with suppress(RuntimeError):  # Python is shutting down
+            from concurrent.futures import ThreadPoolExecutor  # here, because most programs write no file
+
+            helper = stack.enter_context(ThreadPoolExecutor(1))
+
+        def start(data: memoryview) -> Callable[[], Any]:
+            if helper and data.nbytes > _SMALL:
+                with suppress(RuntimeError):  # no thread can be started
+                    wait: Callable[[], Any] = helper.submit(sha256, data).result
+                    return wait
+            found = sha256(data)
+            return lambda: found
+
+        yield start
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _kind(name: str, array: NDArray[Any] | Late) -> str:
