@@ -8,6 +8,7 @@ over plain arrays. Tensors die as soon as nobody holds them.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
@@ -234,3 +235,13 @@ def seed_of(root: Any) -> Array:
     """Where a backward pass starts: 1."""
     y = root.data
     return (BACKENDS.get(y.__class__) or backend_of(y)).one(y)
+
+
+def _forked() -> None:
+    """In a child process: the thread that may have held the lock is gone."""
+    global adding
+    adding = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
