@@ -42,6 +42,8 @@ class _Structure:
     latest = ""  # what changed last, for messages
 
     def changed(self, what: str = "", mode: bool = False) -> None:
+        if hollow.get() is not None:  # of a module that nobody uses yet
+            return
         self.version += 1
         self.settings += not mode
         self.latest = what
@@ -149,6 +151,9 @@ class Cell(Tensor):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if (budget := hollow.get()) is not None:
+            budget.spend()
+            return _restored(type(self), self.array, self._state())
         return _restored(type(self), backend_of(self.array).copy(self.array), self._state())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -242,7 +247,7 @@ class Parameter(Cell):
 
     def draw(self, generator: Any) -> None:
         """Draw the values again, from NumPy's `generator`; afterwards the parameter counts as fresh."""
-        if self.initialiser is not None:
+        if self.initialiser is not None and hollow.get() is None:
             self.assign(self.device.put(self.initialiser(generator, self.shape).astype(self.dtype)))
             self.drawn_at = self.written
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,6 +36,11 @@ class Recipe(NamedTuple):
     args: tuple[Any, ...]
     kw: dict[str, Any]
 
+    def without(self, name: str) -> Recipe:
+        """The same but for an argument."""
+        given = inspect.signature(self.kind).bind_partial(*self.args, **self.kw).arguments
+        return Recipe(self.kind, (), {key: x for key, x in given.items() if key != name})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
         return self
 
@@ -59,7 +65,7 @@ class Remembers:
 
 def light(value: Any) -> Any:
     """What a recipe keeps of an argument."""
-    if value is None or isinstance(value, bool | int | float | str | Recipe):
+    if value is None or (isinstance(value, bool | int | float | str | Recipe) and not is_number(value)):
         return value
     if isinstance(value, Remembers):
         return value.recipe()
@@ -67,14 +73,26 @@ def light(value: Any) -> Any:
         return [light(part) for part in value] if isinstance(value, list) else tuple(map(light, value))
     if isinstance(value, Mapping):
         return {name: light(part) for name, part in value.items()}
-    if is_array(value):
+    if is_tensor(value):
         return Given(tuple(value.shape), dtype_name(value.dtype), _role(value))
+    if is_number(value):
+        return light(value.item())
     if isinstance(value, type) or hasattr(value, "itemsize"):
         with suppress(DTypeError):
             return dtype_name(value)
     if callable(value):
         return value if findable(value) else Lost(f"the function {getattr(value, '__qualname__', value)}")
     return Lost(f"a {type(value).__name__}")
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether it is an array or a tensor, with no dimensions too, but not a scalar of NumPy's."""
+    return is_array(value) and hasattr(type(value), "__setitem__")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a scalar of NumPy's."""
+    return hasattr(type(value), "dtype") and hasattr(value, "item") and not hasattr(type(value), "__setitem__")
 
 
 def _role(array: Any) -> str:
@@ -87,9 +105,10 @@ def _role(array: Any) -> str:
 
 
 def findable(value: Any) -> bool:
-    """Whether a function or class is what its module has by its name."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-    return name != "" and getattr(sys.modules.get(module or ""), name, None) is value
+    """Whether a function or class is what its module has by its name, or is one of ours."""
+    module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
+    ours = module.partition(".")[0] == __name__.partition(".")[0] and name.isidentifier()
+    return ours or (name != "" and getattr(sys.modules.get(module), name, None) is value)
 
 
 # -- classes that files may name ------------------------------------------------------------------------------------
@@ -105,14 +124,15 @@ def register(name: str | Class) -> Any:
     """
     if isinstance(name, str):
         return lambda kind: _registered(name, kind)
-    return _registered(name.__name__, name)
+    return _registered(getattr(name, "__name__", ""), name)
 
 
 def _registered(name: str, kind: Class) -> Class:
     if not isinstance(kind, type):
-        raise TypeError(f"register: expected a class, got {kind!r}.")
+        raise TypeError(f"register: expected a class, got {kind!r}. Put @nb.register before a class.")
     if name.partition(".")[0] in ROOMS or not name:
-        raise ValueError(f"register: expected a name that does not begin with {', '.join(ROOMS)}, got {name!r}.")
+        rooms = ", ".join(ROOMS)
+        raise ValueError(f"register: expected a name that does not begin with {rooms}, got {name!r}. Choose another.")
     known = registered.get(name, kind)
     if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):  # a notebook's cell runs twice
         raise ValueError(
@@ -130,16 +150,16 @@ ROOMS = ("nn", "optim", "functional", "array", "metrics", "data")  # names that 
 
 
 class Budget:
-    """How many layers and tensors may still be made: a file cannot ask for more than it could have weights for."""
+    """How many layers and tensors may be made: a file cannot ask for more than it could have weights for."""
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, limit: int) -> None:
+        self.limit, self.spent = limit, 0
 
     def spend(self) -> None:
         """UnsafeFileError if there is none left."""
-        self.left -= 1
-        if self.left < 0:
-            raise UnsafeFileError("expected as many layers as a file of this size has weights for, got more.")
+        self.spent += 1
+        if self.spent > self.limit:
+            raise UnsafeFileError(f"expected at most {self.limit} layers and tensors, got more. Do not trust the file.")
 
 
 # Inside, new parameters are as large as they should be, and take no memory: there is one number in them.

@@ -63,7 +63,8 @@ class LabelEncoder:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The encoder that `state()` describes."""
-        return cls().fit(np.array(state["classes"], dtype=state["dtype"]))
+        labels = np.asarray(state["classes"])
+        return cls().fit(labels if labels.dtype.kind == "U" else labels.astype(state["dtype"]))
 
     def __repr__(self) -> str:
         if self._classes is None:

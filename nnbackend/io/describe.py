@@ -6,22 +6,31 @@ description, without weights: so what has been saved can be built.
 
 from __future__ import annotations
 
-import inspect
+import re
 from collections.abc import Iterator
-from types import FunctionType
+from contextlib import suppress
+from types import FunctionType, MethodType
 from typing import Any
 
-from ..backend import is_array, namespace
+from ..backend import dtype_name, is_array, namespace
 from ..cells import Buffer, Cell, Scalar
-from ..errors import NNBackendError
+from ..errors import DataError, DTypeError, NNBackendError
 from ..nn import Module, RandomModule
-from ..recipe import Given, Lost, Recipe, is_hollow, light
+from ..recipe import Given, Lost, Recipe, is_hollow, is_number, is_tensor, light, registered
+from ..recorder import unrecorded
 from ..tensor import Tensor
 from ..tree import leaves
-from .build import Builder, finish, reached
-from .names import name_of
+from .build import INTERNAL, Builder, finish, reached, signature, usual_path
+from .header import require_sane
+from .names import Encoder, name_of
 
-INTERNAL = ("_recipe", "_training", "initialiser", "path")  # attributes that are no settings
+STORED = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+}  # fmt: skip
+_LARGEST = 10**79  # integers that readers take
+_MISSING = object()
 
 
 class CannotBeBuilt(Exception):
@@ -29,17 +38,24 @@ class CannotBeBuilt(Exception):
 
 
 class Description:
-    """A value as JSON, `text`, and the arrays in it by name."""
+    """A value as JSON, `text`, and the arrays in it by name; `made` is how many layers and tensors the JSON makes."""
 
     def __init__(self, value: Any) -> None:
         self.arrays: dict[str, Any] = {}
-        self.text = self.value(value, "")
+        self.made = 0
+        with unrecorded():
+            try:
+                self.text = self.value(value, "")
+            except RecursionError:
+                raise DataError("save: expected values inside of each other, got endless ones. Flatten them.") from None
 
     def value(self, x: Any, place: str) -> Any:
         """A value at a dotted place. TypeError if it is not of a kind that files can hold."""
+        if x is None or isinstance(x, bool | int | float | str):
+            return _json(x, place)
         if isinstance(x, Module):
             return {"module": self.module(x, place), "at": place}
-        if is_array(x) and (isinstance(x, Tensor) or hasattr(type(x), "__setitem__")):
+        if is_tensor(x):
             return {"tensor": self.keep(x.data if isinstance(x, Tensor) else x, place)}
         if isinstance(x, list):
             return [self.value(part, _below(place, i)) for i, part in enumerate(x)]
@@ -48,30 +64,34 @@ class Description:
         if isinstance(x, dict):
             if all(isinstance(key, str) for key in x):
                 return {"dict": {key: self.value(part, _below(place, key)) for key, part in x.items()}}
-            return {"pairs": [[plain(key), self.value(part, _below(place, key))] for key, part in x.items()]}
-        if hasattr(x, "state") and hasattr(type(x), "from_state") and (name := name_of(type(x))):
+            return {"pairs": [[_json(key, place), self.value(part, _below(place, key))] for key, part in x.items()]}
+        if isinstance(x, Encoder) and (name := name_of(type(x))):
             return {"class": name, "state": self.value(x.state(), place)}
-        try:
-            return plain(x)
-        except CannotBeBuilt as error:
-            raise TypeError(
-                f"{place or 'save'}: expected models, tensors, encoders, numbers, text, and lists, tuples and dicts of "
-                f"them, got {error}."
-            ) from None
+        return _json(x, place)
 
     def keep(self, array: Any, place: str) -> str:
         """Note an array; returns its name."""
-        name, n = place or "tensor", 2
+        try:
+            known = dtype_name(array.dtype) in STORED
+        except DTypeError:
+            known = False
+        if not known:
+            raise DTypeError(f"{place or 'save'}: expected numbers, got an array of {array.dtype}. Convert it first.")
+        first = sane(place or "tensor")
+        name, n = first, 2
         while name in self.arrays:
-            name, n = f"{place}#{n}", n + 1
+            name, n = f"{first}#{n}", n + 1
         self.arrays[name] = array
         return name
 
     def module(self, module: Module, place: str) -> dict[str, Any]:
         """How to build a module. If nobody can, its weights are kept, and the reason."""
+        extra: dict[str, Cell] = {}
+        builder = Builder()
         try:
-            text, extra = described(module)
-        except CannotBeBuilt as error:
+            text = described(module, builder, extra)
+            self.made += builder.budget.spent
+        except (CannotBeBuilt, RecursionError) as error:
             text, extra = {"weights_only": str(error), **standing(module)}, {}
         seen: dict[int, str] = {}
         for name, cell in {**module._stored(), **extra}.items():
@@ -84,39 +104,65 @@ class Description:
         return {key: part for key, part in text.items() if part or key in ("class", "arguments")}
 
 
-def described(module: Module) -> tuple[dict[str, Any], dict[str, Cell]]:
-    """How to build a module, and what is to be kept beside its state. CannotBeBuilt says why that is impossible."""
-    builder = Builder()
-    changes: dict[str, Any] = {}
-    extra: dict[str, Cell] = {}
+def sane(place: str) -> str:
+    """A name for a tensor: the place, or something like it that everybody's reader takes."""
+    try:
+        require_sane(place, (), DataError)
+    except DataError:
+        return "tensor." + re.sub(r"[\0\ud800-\udfff/\\]", "_", place)
+    return place
+
+
+# -- modules ----------------------------------------------------------------------------------------------------------
+
+
+def described(module: Module, builder: Builder, extra: dict[str, Cell]) -> dict[str, Any]:
+    """How to build a module; notes what is to be kept beside its state. CannotBeBuilt says why that is impossible."""
     text: dict[str, Any] = plain(module.recipe())
     try:
         twin = builder.module(text)
-        seen: dict[int, tuple[str, Any]] = {}
-        for path, name, value in _attributes(module):
-            place, owner = _below(path, name), reached(twin, path)
-            old = owner.__dict__.get(name, owner)
-            if id(value) in seen:
-                other, same = seen[id(value)]
-                new = None if same is old else {"same": other}
-            else:
-                new = None if _alike(value, old, place) else {"new": plain(light(value))}
-            if new is not None:
-                changes[place] = new.get("new", new)
-                with builder.making(place):
-                    builder.change(twin, place, changes[place])
-            if isinstance(value, Module | Cell):
-                seen.setdefault(id(value), (place, owner.__dict__[name]))
-            if isinstance(value, Buffer) and not value.persistent and not _same(value, owner.__dict__[name]):
-                extra[place] = value
-        text |= {"changes": changes, "removed": _removed(module, twin)}
-        finish(twin, text)
+        text["changes"] = _changed(module, twin, builder, extra)
+        text["removed"] = _removed(module, twin)
+        with builder.making(text["class"]):
+            finish(twin, text)
+        text["order"] = {
+            path: names
+            for path, m in twin.named_modules()
+            if (names := _contents(reached(module, path))) != _contents(m)
+        }
+        with builder.making(text["class"]):
+            finish(twin, {"order": text["order"]})
     except NNBackendError as error:
         raise CannotBeBuilt(f"{type(module).__name__} could not be made again: {error}") from error
-    text["order"] = {
-        path: names for path, m in twin.named_modules() if (names := _contents(reached(module, path))) != _contents(m)
-    }
-    return text | {"extra": list(extra)} | standing(module, twin), extra
+    return text | {"extra": list(extra)} | standing(module, twin)
+
+
+def _changed(module: Module, twin: Module, builder: Builder, extra: dict[str, Cell]) -> dict[str, Any]:
+    """What is not as in the twin, by place, and makes it so."""
+    changes: dict[str, Any] = {}
+    known: dict[int, tuple[str, Any]] = {}  # layers and cells: their first place, and those of the twin
+    used: set[int] = set()  # those of the twin
+    for path, name, value in _attributes(module):
+        place, owner = _below(path, name), reached(twin, path)
+        old = owner.__dict__.get(name, _MISSING)
+        if id(value) in known:
+            other, same = known[id(value)]
+            if same is not old:
+                changes[place] = {"same": other}
+        elif id(old) in used or not _alike(value, old, place):
+            changes[place] = _new(value, place)
+        if place in changes:
+            with builder.making(place):
+                builder.change(twin, place, changes[place])
+        now = owner.__dict__[name]
+        if isinstance(value, Module | Cell):
+            known.setdefault(id(value), (place, now))
+            used.add(id(now))
+        elif not isinstance(value, Scalar) and not _equal(value, now):
+            raise CannotBeBuilt(f"{place} is a {type(value).__name__}, which files cannot hold")
+        if isinstance(value, Buffer) and not value.persistent and not _same(value, now):
+            extra[place] = value
+    return changes
 
 
 def _removed(module: Module, twin: Module) -> list[str]:
@@ -125,7 +171,7 @@ def _removed(module: Module, twin: Module) -> list[str]:
     for path, m in twin.named_modules():
         if not any(f"{path}.".startswith(f"{place}.") for place in removed):
             here = reached(module, path).__dict__
-            removed += [_below(path, name) for name in m.__dict__ if name not in here]
+            removed += [_below(path, name) for name in m.__dict__ if name not in here and name not in INTERNAL]
     return removed
 
 
@@ -136,15 +182,17 @@ def _contents(module: Module) -> list[str]:
 def standing(module: Module, twin: Module | None = None) -> dict[str, Any]:
     """Modes, frozen parameters, random addresses and counters: what a module has beside its structure and its state."""
     trained = {} if twin is None else {name: p.requires_grad for name, p in twin.named_parameters()}
+    modules = dict(module.named_modules())
     return {
-        "evaluating": [name for name, m in module.named_modules() if not m._training],
+        "evaluating": [name for name, m in modules.items() if not m._training],
         "requires_grad": {
             name: p.requires_grad for name, p in module.named_parameters() if p.requires_grad != trained.get(name, True)
         },
-        "keys": {name: f"{m.key:032x}" for name, m in module.named_modules() if isinstance(m, RandomModule)},
+        "paths": {name: m.path for name, m in modules.items() if m.path != usual_path(modules, name)},
+        "keys": {name: f"{m.key:032x}" for name, m in modules.items() if isinstance(m, RandomModule)},
         "numbers": {
-            _below(path, name): x._value
-            for path, m in module.named_modules()
+            _below(path, name): plain(light(x._value))
+            for path, m in modules.items()
             for name, x in m.__dict__.items()
             if isinstance(x, Scalar)
         },
@@ -170,17 +218,59 @@ def _alike(value: Any, old: Any, place: str) -> bool:
     if any(isinstance(part, Module | Cell) for part in leaves(value)):
         kind = "ModuleList" if any(isinstance(part, Module) for part in leaves(value)) else "ParameterList"
         raise CannotBeBuilt(f"{place} is a {type(value).__name__} with layers or parameters: use nn.{kind}")
-    if is_array(value) and hasattr(type(value), "__setitem__"):
-        if is_array(old) and _same(value, old):
-            return True
-        raise CannotBeBuilt(f"{place} is an array that the constructor does not make: use register_buffer")
-    if isinstance(value, FunctionType):
-        return isinstance(old, FunctionType) and old.__code__ is value.__code__
     try:
-        plain(light(value))
-    except CannotBeBuilt:
-        return type(value) is type(old)
-    return type(value) is type(old) and bool(value == old)
+        return _equal(value, old)
+    except CannotBeBuilt as error:
+        raise CannotBeBuilt(f"{place} is a {type(value).__name__} with {error}: make them attributes") from None
+
+
+def _new(value: Any, place: str) -> Any:
+    """A new value of an attribute as JSON."""
+    if any(is_tensor(part) and not isinstance(part, Cell) for part in leaves(value)):
+        raise CannotBeBuilt(f"{place} is an array that the constructor does not make: use register_buffer")
+    try:
+        return plain(light(value))
+    except CannotBeBuilt as error:
+        raise CannotBeBuilt(f"{place} is {error}") from error
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether settings are the same, as far as can be seen."""
+    a, b = _simple(a), _simple(b)
+    if a is b:
+        return True
+    if isinstance(a, Module | Cell | Scalar):
+        raise CannotBeBuilt("layers or parameters inside")
+    if is_array(a) and is_array(b):
+        return _same(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_equal(part, b[key]) for key, part in a.items())
+    if isinstance(a, float):
+        return repr(a) == repr(b)
+    if isinstance(a, FunctionType):
+        return a.__code__ is b.__code__ and _equal(_inside(a), _inside(b))
+    if isinstance(a, MethodType):
+        return a.__func__ is b.__func__
+    kind: Any = type(a)
+    if kind.__eq__ is not object.__eq__:
+        with suppress(Exception):  # such as that of a dataclass with arrays
+            return bool(a == b)
+        return False
+    return _equal(getattr(a, "__dict__", None), getattr(b, "__dict__", None))
+
+
+def _simple(x: Any) -> Any:
+    """A scalar of NumPy's as Python's, a dtype by its name."""
+    return light(x) if is_number(x) or (hasattr(x, "itemsize") and not is_array(x)) else x
+
+
+def _inside(function: FunctionType) -> list[Any]:
+    """What a function has of its surroundings."""
+    return [function.__defaults__, *(cell.cell_contents for cell in function.__closure__ or ())]
 
 
 def _same(array: Any, old: Any) -> bool:
@@ -189,7 +279,7 @@ def _same(array: Any, old: Any) -> bool:
         not is_hollow(twin)
         and namespace(raw) is namespace(twin)
         and (raw.shape, raw.dtype) == (twin.shape, twin.dtype)
-        and bool(namespace(raw).all(raw == twin))
+        and bool(namespace(raw).all((raw == twin) | ((raw != raw) & (twin != twin))))
     )
 
 
@@ -201,12 +291,28 @@ def _persists(cell: Cell) -> bool:
     return getattr(cell, "persistent", True)
 
 
+# -- plain values -----------------------------------------------------------------------------------------------------
+
+
+def _json(x: Any, place: str) -> Any:
+    """A value at a place, which has neither arrays nor layers. TypeError if files cannot hold it."""
+    try:
+        return plain(x)
+    except CannotBeBuilt as error:
+        raise TypeError(
+            f"{place or 'save'}: expected models, tensors, encoders, numbers, text, and lists, tuples and dicts of "
+            f"them, got {error}. Leave it out, or convert it."
+        ) from None
+
+
 def plain(x: Any) -> Any:
     """A value without arrays as JSON. CannotBeBuilt if files cannot hold it."""
-    if x is None or isinstance(x, bool | str):
+    if is_number(x):
+        return plain(x.item())
+    if isinstance(x, int) and abs(x) >= _LARGEST:
+        raise CannotBeBuilt("an integer of 80 digits or more")
+    if x is None or isinstance(x, bool | str | int | float):
         return x
-    if isinstance(x, int | float):
-        return x.item() if hasattr(x, "item") else x
     if isinstance(x, Recipe):
         return _recipe(x)
     if isinstance(x, Given):
@@ -221,8 +327,6 @@ def plain(x: Any) -> Any:
         if all(isinstance(key, str) for key in x):
             return {"dict": {key: plain(part) for key, part in x.items()}}
         return {"pairs": [[plain(key), plain(part)] for key, part in x.items()]}
-    if hasattr(x, "item") and not hasattr(type(x), "__setitem__"):  # a scalar of NumPy's
-        return plain(x.item())
     if callable(x):
         if name := name_of(x):
             return {"name": name}
@@ -231,16 +335,21 @@ def plain(x: Any) -> Any:
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe with its arguments by name, but for where and for whom it is to be made."""
-    without = ("device",) if issubclass(recipe.kind, Module) else ("params", "optimizer")
-    name = name_of(recipe.kind)
+    """A recipe with its arguments by name, but for where it is to be made."""
+    kind = recipe.kind
+    name = name_of(kind)
     if name is None:
-        raise CannotBeBuilt(f"{recipe.kind.__name__} is not registered: put @nb.register before the class")
-    bound = inspect.signature(recipe.kind).bind(*recipe.args, **recipe.kw)
-    return {
-        "class": name,
-        "arguments": {key: _argument(recipe, key, x) for key, x in bound.arguments.items() if key not in without},
-    }
+        again = registered.get(kind.__name__)
+        is_old = again is not None and (again.__module__, again.__qualname__) == (kind.__module__, kind.__qualname__)
+        fix = "defined again since this one was made: make a new one" if is_old else "not registered"
+        raise CannotBeBuilt(f"{kind.__name__} is {fix}{'' if is_old else ': put @nb.register before the class'}")
+    given = signature(kind).bind_partial(*recipe.args, **recipe.kw).arguments
+    for key, parameter in signature(kind).parameters.items():
+        if key == "device" and given.pop(key, None) is not None and parameter.default is parameter.empty:
+            given[key] = "cpu"
+        elif parameter.kind is parameter.VAR_KEYWORD and key in given:
+            given[key] = {word: x for word, x in given[key].items() if word != "device"}
+    return {"class": name, "arguments": {key: _argument(recipe, key, x) for key, x in given.items()}}
 
 
 def _argument(recipe: Recipe, name: str, x: Any) -> Any:

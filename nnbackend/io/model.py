@@ -9,32 +9,30 @@ from __future__ import annotations
 import json
 import math
 import os
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..backend import CPU, Device, DeviceLike, HostArray, backend_of, dtype_name, is_array, to_host
+from ..backend import CPU, Device, DeviceLike, HostArray, backend_of, dtype_name, to_host
 from ..backend import device as find_device
 from ..cells import Cell
-from ..errors import DTypeError, IncompatibleCheckpointError
+from ..errors import CheckpointError, DataError, DTypeError, IncompatibleCheckpointError, UnsafeFileError
 from ..nn import Module
-from ..recipe import is_hollow
+from ..recipe import is_hollow, is_tensor
 from ..tape import clock
 from ..tensor import Tensor
 from ..version import __version__
 from . import safetensors
-from .build import Builder, randomness, stand
-from .describe import Description
+from .build import Builder, explained, randomness, stand, well_formed
+from .describe import STORED, Description, sane
 from .header import naming, parse
 
 Net = TypeVar("Net", bound=Module)
 Path = str | os.PathLike[str]
 FORMAT = 2  # 1 had no structure
-LEVELS = 200  # how deep values may be nested
-STORED = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
-    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
-}  # fmt: skip
+FLOATS = {"float16", "float32", "float64"}
+LEVELS, PARTS = 200, 200_000  # how deep descriptions may be nested, and how long they may be
 
 
 def save(value: Any, path: Path, dtype: str | None = None) -> None:
@@ -46,15 +44,17 @@ def save(value: Any, path: Path, dtype: str | None = None) -> None:
     """
     if dtype not in (None, "float16", "bfloat16"):
         raise DTypeError(f'save: expected dtype "float16", "bfloat16" or None, got {dtype!r}.')
-    if isinstance(value, Mapping) and value and all(isinstance(key, str) and is_array(x) for key, x in value.items()):
-        arrays, metadata = {name: x.data if isinstance(x, Tensor) else x for name, x in value.items()}, {}
-    else:
-        description = Description(value)
-        arrays, metadata = description.arrays, {"value": description.text}
+    is_state = isinstance(value, Mapping) and not isinstance(value, Module) and len(value) > 0
+    description = Description(dict(value) if is_state else value)
+    arrays = description.arrays
     rounded = {name: dtype_name(x.dtype) for name, x in arrays.items() if _is_floating(x)} if dtype else {}
-    if metadata or rounded:
-        described = {"format": FORMAT, "version": __version__, **metadata, "rounded": rounded}
+    described = {"format": FORMAT, "version": __version__, "value": description.text, "rounded": rounded}
+    if is_state and all(isinstance(key, str) and is_tensor(x) and sane(key) == key for key, x in value.items()):
+        del described["value"]
+    metadata = {}
+    if rounded or "value" in described:
         metadata = {"nnbackend": json.dumps(described, separators=(",", ":"))}
+        _require_readable(metadata["nnbackend"], description.made, len(arrays))
     late = {name: _late(x, dtype if name in rounded else None) for name, x in arrays.items()}
     safetensors.write(path, late, {"format": "pt", **metadata})
 
@@ -64,8 +64,8 @@ def load(path: Path, into: Net | None = None, device: DeviceLike = None) -> Any:
 
     Only layers of nnbackend and classes that were registered with `nb.register` are built. With `into=net` the file's
     weights are put into a model of yours, which is returned: one of any class, on any device. CorruptCheckpointError
-    for damaged files, UnsafeFileError for pickles and files built to deceive, IncompatibleCheckpointError lists all that
-    is missing, unexpected or of another shape. After an error the model is as it was.
+    for damaged files, UnsafeFileError for pickles and files built to deceive, IncompatibleCheckpointError lists all
+    that is missing, unexpected or of another shape. After an error the model is as it was.
     """
     with naming(path), safetensors.File(path) as file:
         content = Content(file)
@@ -82,7 +82,14 @@ def weights(path: Path, device: DeviceLike = "cpu") -> Mapping[str, Tensor]:
     `net.load_state_dict(nb.weights(path), strict=False)`. Errors as in `nb.load`.
     """
     with naming(path):
-        return Weights(Content(safetensors.File(path)), find_device(device))
+        file = safetensors.File(path)
+        try:
+            found = Weights(Content(file), find_device(device))
+        except BaseException:
+            file.close()
+            raise
+        weakref.finalize(found, file.close)
+        return found
 
 
 class Content:
@@ -91,14 +98,18 @@ class Content:
     def __init__(self, file: safetensors.File) -> None:
         self.file = file
         text = file.metadata.get("nnbackend")
-        self.text = {} if text is None else parse(text.encode(), LEVELS, "a description in JSON")
-        written = self.text.get("format", 1)
-        if not isinstance(written, int) or written > FORMAT:
+        self.text = {} if text is None else parse(text.encode(), LEVELS, "a description in JSON", PARTS)
+        written, rounded = self.text.get("format", 1 if text is None else None), self.text.get("rounded", {})
+        if type(written) is not int or written < 1:
+            raise UnsafeFileError(f"expected the number of a format, got {written!s:.20}. Do not trust it.")
+        if written > FORMAT:
             raise IncompatibleCheckpointError(
                 f"expected a file of format {FORMAT} at most, got one written by format {written!s:.20}. "
                 "Upgrade nnbackend."
             )
-        self.rounded: Mapping[str, str] = self.text.get("rounded", {})
+        if not isinstance(rounded, dict) or not FLOATS.issuperset(map(str, rounded.values())):
+            raise UnsafeFileError(f"expected dtypes of rounded tensors, got {rounded!s:.80}. Do not trust it.")
+        self.rounded: Mapping[str, str] = rounded
 
     def host(self, name: str) -> HostArray:
         """An array that is nobody else's."""
@@ -129,56 +140,61 @@ class Content:
         used: set[str] = set()
 
         def fetch(name: str) -> Tensor:
+            if name not in self.file or name in used:
+                got = "it twice" if name in used else "none"
+                raise UnsafeFileError(f"expected a tensor {name!r:.80} in the file once, got {got}. Do not trust it.")
             used.add(name)
-            if name not in self.file:
-                raise IncompatibleCheckpointError(f"expected a tensor {name!r:.80} in the file, got none.")
             return Tensor(_put(self.host(name), place))
 
-        shapes = [self.file.shape(name) for name in self.file]
-        size = len(self.file.metadata["nnbackend"])
-        limit = 5_000 + size // 10 + 8 * len(shapes)
-        builder = Builder(limit, max(map(math.prod, shapes), default=0), fetch, given or {})
-        value = builder.value(self.text["value"])
-        homes = [(self._homes(module, text, at), module, text, at) for module, text, at in builder.modules]
-        self._check({name: cell for cells, *_ in homes for name, cell in cells.items()}, used)
-        sound = {name: self.seen(name) for cells, _, _, at in homes if at in builder.given for name in cells}
+        largest = max((math.prod(self.file.shape(name)) for name in self.file), default=0)
+        builder = Builder(_limit(len(self.file)), largest, fetch, given or {})
+        with explained("the file"):
+            value = builder.value(self.text["value"])
+            homes = [(self._homes(module, text, at), module, text, at) for module, text, at in builder.modules]
+            self._check([pair for cells, *_ in homes for pair in cells], used)
+        sound = {name: self.seen(name) for cells, _, _, at in homes if at in builder.given for name, _ in cells}
 
         def fill() -> None:
             for cells, module, text, at in homes:
-                for name, cell in cells.items():
+                for name, cell in cells:
                     if at in builder.given:
                         cell.assign(cell.device.put(sound[name]))
                     else:
                         cell.rehome(_put(self.host(name), place))
                         cell.written = clock()
-                _finish(module, text, None if at in builder.given else place)
+                if at not in builder.given:
+                    _settle(module, {id(cell) for _, cell in cells}, place)
+                stand(module, text)
 
         return value, fill
 
-    def _homes(self, module: Module, text: Mapping[str, Any], at: str) -> dict[str, Cell]:
-        """The cells of a module that has just been built, by the names of what belongs there in the file."""
-        renamed, found, seen = text.get("renamed", {}), {}, set()
-        extra = {name: cell for name, cell in module._named_cells(Cell) if name in text.get("extra", ())}
-        for name, cell in {**module._stored(), **extra}.items():
-            if id(cell) not in seen:
+    def _homes(self, module: Module, text: Mapping[str, Any], at: str) -> list[tuple[str, Cell]]:
+        """The cells of a module that has just been built, with the names of what belongs there in the file."""
+        renamed, found, seen = text.get("renamed", {}), [], set()
+        stored, extra = module._stored(), set(text.get("extra", ()))
+        for name, cell in {**stored, **dict(module._named_cells(Cell))}.items():
+            if id(cell) not in seen and (name in stored or name in extra or is_hollow(cell.array)):
                 seen.add(id(cell))
-                found[renamed.get(name, f"{at}.{name}" if at else name)] = cell
+                found.append((renamed.get(name, f"{at}.{name}" if at else name), cell))
         return found
 
-    def _check(self, cells: dict[str, Cell], used: set[str]) -> None:
+    def _check(self, cells: list[tuple[str, Cell]], used: set[str]) -> None:
         """IncompatibleCheckpointError unless there is exactly one fitting array for each."""
+        wanted, there = [name for name, _ in cells], [(name, cell) for name, cell in cells if name in self.file]
+        known = {*wanted, *used}
         faults = {
-            "missing": [name for name in cells if name not in self.file],
-            "unexpected": [name for name in self.file if name not in cells and name not in used],
+            "missing": [name for name in wanted if name not in self.file],
+            "wanted twice": [name for name, n in Counter(wanted).items() if n > 1],
+            "unexpected": [name for name in self.file if name not in known],
             "mis-shaped": [
                 f"{name} (expected {cell.shape}, got {self.file.shape(name)})"
-                for name, cell in cells.items()
-                if name in self.file and self.file.shape(name) != cell.shape
+                for name, cell in there
+                if self.file.shape(name) != cell.shape
             ],
             "of another kind": [
                 f"{name} (expected {dtype_name(cell.dtype)}, got {self.file.kind(name)})"
-                for name, cell in cells.items()
-                if name in self.file and ("F" in self.file.kind(name)) != _is_floating(cell.array)
+                for name, cell in there
+                if _sort(self.file.kind(name)) != _sort(STORED[dtype_name(cell.dtype)])
             ],
         }
         if text := "; ".join(f"{what}: {', '.join(names)}" for what, names in faults.items() if names):
@@ -196,7 +212,10 @@ class Content:
 
     def modules(self) -> list[dict[str, Any]]:
         """The descriptions of all models in the file."""
-        return list(_modules(self.text.get("value")))
+        found = list(_modules(self.text.get("value")))
+        for text in found:
+            well_formed(text["module"])
+        return found
 
     def only_module(self) -> dict[str, Any]:
         """The description of the only model in the file, or nothing for a state dict."""
@@ -219,6 +238,8 @@ class Weights(Mapping[str, Tensor]):
             renamed = {at + name: kept for name, kept in found["module"].get("renamed", {}).items()}
             tied = {at + name: at + first for name, first in found["module"].get("tied", {}).items()}
             self._names |= {name: renamed.get(first, first) for name, first in tied.items()}
+        if lost := [name for name, kept in self._names.items() if kept not in content.file]:
+            raise UnsafeFileError(f"expected the tensors of the model, got none for {lost[0]!r:.80}. Do not trust it.")
 
     def __getitem__(self, name: str) -> Tensor:
         host = self._content.seen(self._names[name])
@@ -237,6 +258,26 @@ def _late(array: Any, dtype: str | None) -> safetensors.Late:
     return safetensors.Late(tuple(array.shape), kind, lambda: to_host(array))
 
 
+def _limit(tensors: int) -> int:
+    """How many layers and tensors a file with so many tensors may make."""
+    return 5_000 + 8 * tensors
+
+
+def _require_readable(text: str, made: int, tensors: int) -> None:
+    """DataError unless `load` takes a description."""
+    try:
+        parse(text.encode(), LEVELS, "a description in JSON", PARTS)
+    except CheckpointError as error:
+        raise DataError(f"save: {error} Flatten the value, or keep long lists as arrays.") from None
+    if made > (limit := _limit(tensors)):
+        raise DataError(f"save: expected at most {limit} layers and tensors, got {made}. Save fewer in one file.")
+
+
+def _sort(kind: str) -> str:
+    """Whether these are floating-point numbers, integers with or without a sign, or booleans."""
+    return "F" if "F" in kind else kind[0]
+
+
 def _is_floating(array: Any) -> bool:
     return dtype_name(array.dtype).startswith(("float", "bfloat"))
 
@@ -246,26 +287,25 @@ def _put(host: HostArray, place: Device) -> Any:
     return host if place == CPU else place.put(host)
 
 
-def _finish(module: Module, text: Mapping[str, Any], place: Device | None) -> None:
-    """What no file holds is made real, and all is on one device, in its modes."""
+def _settle(module: Module, filled: set[int], place: Device) -> None:
+    """What no file holds becomes the module's own, and all is on one device."""
     for _, cell in module._named_cells(Cell):
-        if is_hollow(cell.array):
+        if id(cell) not in filled:  # it may still be somebody's constant
             cell.rehome(backend_of(cell.array).copy(cell.array))
     module.to(device=place)
-    stand(module, text)
 
 
 def _modules(text: Any) -> Iterator[dict[str, Any]]:
     """The descriptions of modules in a value; of those inside of modules, the outermost."""
     match text:
+        case list(parts) | {"tuple": list(parts)} | {"pairs": list(parts)}:
+            for part in parts:
+                yield from _modules(part)
+        case {"dict": dict(named)}:
+            for part in named.values():
+                yield from _modules(part)
         case {"module": dict(), "at": str()}:
             yield text
-        case dict():
-            for part in text.values():
-                yield from _modules(part)
-        case list():
-            for part in text:
-                yield from _modules(part)
 
 
 def _what(text: Any) -> str:

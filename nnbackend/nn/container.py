@@ -67,8 +67,8 @@ class _List(_Holder):
 
     def extend(self: Items, values: Iterable[Any]) -> Items:
         """Add some at the end; returns the list."""
-        for value in [self._take(value) for value in values]:
-            self.append(value)
+        for i, value in enumerate([self._take(value) for value in values], len(self)):
+            setattr(self, str(i), value)
         return self
 
     def __iadd__(self: Items, values: Iterable[Any]) -> Items:
@@ -237,15 +237,16 @@ class MLP(Sequential):
     ) -> None:
         if len(sizes) < 2:
             raise ValueError(f"MLP: expected at least the sizes of input and output, got {list(sizes)}.")
-        super().__init__()
+        layers: list[Module] = []
         last = len(sizes) - 2
         for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
-            self.append(Linear(n_in, n_out, device=device, dtype=dtype))
+            layers.append(Linear(n_in, n_out, device=device, dtype=dtype))
             after = activation if i < last else output
             if after is not None:
-                self.append(make_activation(after))
+                layers.append(make_activation(after))
             if dropout and i < last:
-                self.append(Dropout(dropout))
+                layers.append(Dropout(dropout))
+        super().__init__(*layers)
 
 
 __all__ = ["MLP", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Residual", "Sequential"]

@@ -81,7 +81,7 @@ class Module(Remembers):
         if isinstance(value, Cell):
             value.name = value.name or place
         elif isinstance(value, Module):
-            if all(value is not other for other in self.__dict__.values()):
+            if not value.path or all(value is not other for other in self.__dict__.values()):
                 value._adopt(place)
         elif isinstance(old, Cell) and value is not None:
             if not is_array(value):

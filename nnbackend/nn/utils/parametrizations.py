@@ -9,6 +9,7 @@ from ...array import matrix_transpose, moveaxis, reshape
 from ...cells import Buffer
 from ...linalg import vector_norm
 from ...random import generator, key_of
+from ...recipe import hollow
 from ...tensor import Tensor
 from ..module import Module
 from .parametrize import register_parametrization
@@ -26,7 +27,11 @@ class _WeightNorm(Module):
 
     def right_inverse(self, weight: Any) -> tuple[Any, Any]:
         """Length and direction of a weight."""
-        return self._length(weight), weight
+        seen = weight
+        if hollow.get() is not None:  # of no more than tells the shape
+            kept = None if self.dim is None or self.dim == -1 else self.dim % weight.ndim
+            seen = weight[tuple(slice(None) if i == kept else slice(1) for i in range(weight.ndim))]
+        return self._length(seen), weight
 
     def _length(self, v: Any) -> Any:
         if self.dim is None or self.dim == -1:
@@ -60,7 +65,7 @@ class _SpectralNorm(Module):
 
     def right_inverse(self, value: Any) -> Any:
         """The value, which the singular vectors are estimated for from the start."""
-        if value.ndim > 1:
+        if value.ndim > 1 and hollow.get() is None:
             start = generator(key_of(0)).normal(size=self._v.size).astype(value.dtype)
             self._v.assign(value.device.put(start))
             self._iterate(self._matrix(value), 15)
