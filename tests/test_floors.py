@@ -180,6 +180,7 @@ ORDER = [
     "io.rounding",
     "io.safetensors",
     "io.names",
+    "io.states",
     "io.build",
     "io.describe",
     "io.model",

@@ -72,6 +72,8 @@ class Builder:
                 module = self.given[place] if place in self.given else self.module(parts)
                 self.modules.append((module, parts, place))
                 return module
+            case {"remembered": state}:
+                return self.value(state)
             case {"class": str(name), "state": state}:
                 with explained(name):
                     return named(name, Encoder).from_state(self.value(state))

@@ -23,6 +23,7 @@ from ..tree import leaves
 from .build import INTERNAL, Builder, finish, reached, signature, usual_path
 from .header import require_sane
 from .names import Encoder, name_of
+from .states import remembers, state_of
 
 STORED = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
@@ -67,6 +68,8 @@ class Description:
             return {"pairs": [[_json(key, place), self.value(part, _below(place, key))] for key, part in x.items()]}
         if isinstance(x, Encoder) and (name := name_of(type(x))):
             return {"class": name, "state": self.value(x.state(), place)}
+        if remembers(x):
+            return {"remembered": self.value(state_of(x), place)}
         return _json(x, place)
 
     def keep(self, array: Any, place: str) -> str:

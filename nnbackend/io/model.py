@@ -12,7 +12,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from ..backend import CPU, Device, DeviceLike, HostArray, backend_of, dtype_name, to_host
 from ..backend import device as find_device
@@ -27,8 +27,8 @@ from . import safetensors
 from .build import Builder, explained, randomness, stand, well_formed
 from .describe import STORED, Description, sane
 from .header import naming, parse
+from .states import models_in, put_back
 
-Net = TypeVar("Net", bound=Module)
 Path = str | os.PathLike[str]
 FORMAT = 2  # 1 had no structure
 FLOATS = {"float16", "float32", "float64"}
@@ -38,7 +38,8 @@ LEVELS, PARTS = 200, 200_000  # how deep descriptions may be nested, and how lon
 def save(value: Any, path: Path, dtype: str | None = None) -> None:
     """Write a model to a safetensors file, for `nb.load`: whole or not at all, readable by everybody.
 
-    `value` may also be a tensor, an encoder of `nb.data`, a number, text, or lists, tuples and dicts of all of these.
+    `value` may also be a tensor, an encoder of `nb.data`, what has a `state_dict` (optimizers, schedules, averages,
+    loaders) or is a random generator of NumPy's, a number, text, or lists, tuples and dicts of all of these.
     Tied weights are stored once. With `dtype` "float16" or "bfloat16" floats are rounded for the file, and are what
     they were after loading. CheckpointWriteError if the disk refuses; the old file is then untouched.
     """
@@ -59,17 +60,20 @@ def save(value: Any, path: Path, dtype: str | None = None) -> None:
     safetensors.write(path, late, {"format": "pt", **metadata})
 
 
-def load(path: Path, into: Net | None = None, device: DeviceLike = None) -> Any:
+def load(path: Path, into: Any = None, device: DeviceLike = None) -> Any:
     """What `nb.save` has written, on `device` (by default the CPU); the tensors of other safetensors files as a dict.
 
     Only layers of nnbackend and classes that were registered with `nb.register` are built. With `into=net` the file's
-    weights are put into a model of yours, which is returned: one of any class, on any device. CorruptCheckpointError
-    for damaged files, UnsafeFileError for pickles and files built to deceive, IncompatibleCheckpointError lists all
-    that is missing, unexpected or of another shape. After an error the model is as it was.
+    weights are put into a model of yours, which is returned: one of any class, on any device. In the same way a dict
+    (or list) of models, optimizers and so on gets back what one like it was saved with, and new plain values.
+    CorruptCheckpointError for damaged files, UnsafeFileError for pickles and files built to deceive,
+    IncompatibleCheckpointError lists what is missing, unexpected or of another shape. After an error all is as it was.
     """
     with naming(path), safetensors.File(path) as file:
         content = Content(file)
         if into is not None:
+            if not isinstance(into, Module):
+                return content.put_into_all(into)
             content.put_into(into)
             return into if device is None else into.to(device)
         return content.value(find_device("cpu" if device is None else device))
@@ -209,6 +213,17 @@ class Content:
             if name in extra and cell.shape == extra[name].shape:
                 cell.assign(extra[name].to(cell.device))
         randomness(module, text)
+
+    def put_into_all(self, into: Any) -> Any:
+        """What models and other objects in a nest of values remember; returns the nest with the file's plain values."""
+        value, fill = self.decoded(CPU, models_in(into))
+        result, undo = put_back(into, value)
+        try:
+            fill()
+        except BaseException:
+            undo()
+            raise
+        return result
 
     def modules(self) -> list[dict[str, Any]]:
         """The descriptions of all models in the file."""

@@ -16,6 +16,7 @@ from .flat import NARROW
 from .group import ParamGroup
 from .limits import Limit, natural, not_negative
 from .optimizer import Optimizer
+from .state import check_state
 
 __all__ = ["LBFGS"]
 
@@ -160,6 +161,7 @@ class LBFGS(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the optimizer that gave this state. Nothing changes if it does not fit."""
+        check_state(self, state)
         saved = {int(i): entry for i, entry in state["state"].items()}
         memory = _copied({k: v for k, v in saved.get(0, {}).items() if k in NAMES and v is not None})
         n = sum(p.size for group in self.param_groups for p in group.params)

@@ -128,6 +128,17 @@ class ParameterState(Remembers):
         structure.changed(f"the memory of {type(self).__name__}")
         self._version = structure.version
 
+    def returning(self) -> Callable[[], None]:
+        """How to remember again what is remembered now, once the arrays of the present layout have been put back."""
+        runs = self._runs
+
+        def back() -> None:
+            if self._runs is not runs:
+                place = {p: i for i, (_, run) in enumerate(self._runs) for p in run.parameters}
+                self._rebuild({p: run.remembered(p) for _, run in runs for p in run.parameters}, apart=place.get)
+
+        return back
+
     # -- saving
     def state_dict(self, copy: bool = True) -> dict[str, Any]:
         """What PyTorch's has: `state` by the number of the parameter, and `param_groups`.
@@ -148,6 +159,7 @@ class ParameterState(Remembers):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the optimizer that gave this state. Nothing changes if it does not fit."""
+        check_state(self, state)
         params = [p for group in self.param_groups for p in group.params]
         sizes = [len(group["params"]) for group in state["param_groups"]]
         if sizes != [len(group.params) for group in self.param_groups]:
@@ -198,6 +210,15 @@ class ParameterState(Remembers):
             f"{k}={v}" for k, v in (self.param_groups[0].settings() if self.param_groups else self.defaults).items()
         )
         return f"{type(self).__name__}({settings})"
+
+
+def check_state(owner: ParameterState, state: Any) -> None:
+    """IncompatibleCheckpointError unless it looks like a state."""
+    if not isinstance(state, Mapping) or not {"state", "param_groups"} <= state.keys():
+        got = ", ".join(map(str, state)) if isinstance(state, Mapping) else f"a {type(state).__name__}"
+        raise IncompatibleCheckpointError(
+            f"{type(owner).__name__}.load_state_dict: expected state and param_groups, got {got}."
+        )
 
 
 def _restored(settings: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
