@@ -19,7 +19,9 @@ def parse(description, epochs, seed=0, picture=None, unit="passes over the data"
     parser.add_argument("--epochs", type=int, default=epochs, help=f"{unit} (default {epochs or 'as the recipe says'})")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the trained weights here, as safetensors")
     if resume:
-        parser.add_argument("--resume", type=Path, metavar="FOLDER", help="keep checkpoints here; go on from the newest")
+        parser.add_argument(
+            "--resume", type=Path, metavar="FOLDER", help="keep checkpoints here; go on from the newest"
+        )
     parser.add_argument("--smoke", action="store_true", help="the least work that runs every line; no target")
     if picture:
         parser.add_argument("--picture", type=Path, metavar="FILE", help=f"draw {picture}: a .png, .svg or .pdf")
@@ -34,6 +36,15 @@ def parse(description, epochs, seed=0, picture=None, unit="passes over the data"
 def kept(args):
     """What `fit` must know of --resume."""
     return {"checkpoints": args.resume, "resume": True} if args.resume else {}
+
+
+def opened(folder, state):
+    """The file for a loop of one's own in the folder of --resume, and the state: that of the file if it is there."""
+    if folder is None:
+        return None, state
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "run.safetensors"
+    return file, nb.load(file, into=state) if file.exists() else state
 
 
 def finish(args, net, result, value, target, less=False):

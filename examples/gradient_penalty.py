@@ -58,7 +58,8 @@ def run(seed, device="cpu", steps=1500, verbose=False):
 
 
 if __name__ == "__main__":
-    args = parse(__doc__.splitlines()[0], epochs=1500, unit="steps", picture="the critic and its slope along a radius")
+    choices = {"unit": "steps", "picture": "the critic and its slope along a radius", "resume": False}
+    args = parse(__doc__.splitlines()[0], epochs=1500, **choices)
     net, distance, slope = run(args.seed, args.device, 10 if args.smoke else args.epochs, verbose=True)
     print(f"the distance is 1; expected of a soft penalty: distance and slope {1 + 0.5 / PENALTY:.4f}")
     if args.picture:

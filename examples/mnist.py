@@ -68,7 +68,7 @@ if __name__ == "__main__":
     except DataError as missing:
         sys.exit(f"mnist.py: {missing}")
     epochs = 2 if args.smoke else args.epochs or EPOCHS[args.data]
-    trainer, accuracy = run(parts, args.seed, args.device, epochs, verbose=True)
+    trainer, accuracy = run(parts, args.seed, args.device, epochs, verbose=True, **kept(args))
     if args.picture:
         grid(args.picture, *mistakes(trainer, *parts[1], names))
     finish(args, trainer.net, "test accuracy", accuracy, TARGETS[args.data])

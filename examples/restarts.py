@@ -67,7 +67,8 @@ def report(seeds, a, outputs, errors, gradient):
 
 
 if __name__ == "__main__":
-    args = parse(__doc__.splitlines()[0], 10_000, unit="steps", how=["together", "in_turn"], hidden=["4", "2"])
+    how, hidden = ["together", "in_turn"], ["4", "2"]
+    args = parse(__doc__.splitlines()[0], 10_000, unit="steps", resume=False, how=how, hidden=hidden)
     n, epochs, early = (4, 20, 4) if args.smoke else (64, args.epochs, max(1, args.epochs // 5))
     seeds = range(n * args.seed, n * args.seed + n)
     for some, steps in [(seeds[:1], early), (seeds, early), (seeds, epochs)]:

@@ -5,7 +5,7 @@ Schmidhuber 1997; Le et al. 2015). For some epochs nothing seems to happen.
 """
 
 import numpy as np
-from flags import finish, parse
+from flags import finish, opened, parse
 from pictures import curves
 
 import nnbackend as nb
@@ -37,7 +37,7 @@ class Adder(nn.Module):
         return self.sum(outputs[:, -1, :])
 
 
-def run(seed, device="cpu", epochs=12, batches=250, verbose=False):
+def run(seed, device="cpu", epochs=12, batches=250, verbose=False, resume=None):
     """Train on fresh sequences, `batches` to an epoch; returns the network and the test error after each epoch."""
     net, rng = Adder().init(seed).to(device), np.random.default_rng(seed)
     adam = optim.Adam(net.parameters(), lr=5e-3)
@@ -52,23 +52,24 @@ def run(seed, device="cpu", epochs=12, batches=250, verbose=False):
         adam.step()
         return loss
 
-    errors = []
-    for epoch in range(1, epochs + 1):
+    file, state = opened(resume, {"net": net, "adam": adam, "rng": rng, "errors": []})
+    errors = state["errors"]
+    for epoch in range(len(errors) + 1, epochs + 1):
         for _ in range(batches):
             loss = step(*(nb.tensor(part, device=device) for part in draw(rng, BATCH)))
         with nb.no_grad():
             errors.append(float(F.mse_loss(net(x_test), y_test)))
+        if file:
+            nb.save(state, file)
         if verbose:
-            print(
-                f"epoch {epoch:2}  loss {float(loss):.5f}  test {errors[-1]:.5f}  always 1 {BASELINE:.5f}", flush=True
-            )
+            print(f"epoch {epoch:2}  loss {float(loss):.5f}  test {errors[-1]:.5f}  guess {BASELINE:.5f}", flush=True)
     return net, errors
 
 
 if __name__ == "__main__":
     args = parse(__doc__.splitlines()[0], epochs=12, picture="the test error after each epoch")
     least = {"epochs": 2, "batches": 2} if args.smoke else {"epochs": args.epochs}
-    net, errors = run(args.seed, args.device, **least, verbose=True)
+    net, errors = run(args.seed, args.device, **least, verbose=True, resume=args.resume)
     if args.picture:
         lines = {"test": errors, "always 1": [BASELINE] * len(errors)}
         curves(args.picture, range(1, len(errors) + 1), lines, "epoch", "mean square error", log=True)

@@ -1,10 +1,9 @@
 """A transformer learns to write like the Python manual, character by character, from the topics of `help()`."""
 
-import time
 from pydoc_data import topics
 
 import numpy as np
-from flags import finish, parse
+from flags import finish, opened, parse
 
 import nnbackend as nb
 from nnbackend import functional as F
@@ -36,7 +35,7 @@ def write(net, codes, n, rng, device="cpu", temperature=0.7):
     return codes[-n:]
 
 
-def run(seed, device="cpu", epochs=5, most=None, verbose=False):
+def run(seed, device="cpu", epochs=5, most=None, verbose=False, resume=None):
     """Train on random windows of nine tenths of TEXT[:most]; the network, its loss on the rest, what it writes."""
     chars, codes = np.unique(list(TEXT[:most]), return_inverse=True)
     train, held = np.split(codes, [len(codes) * 9 // 10])
@@ -49,6 +48,8 @@ def run(seed, device="cpu", epochs=5, most=None, verbose=False):
     def loss(rows):
         return F.cross_entropy(nb.permute_dims(net(rows[:, :-1]), (0, 2, 1)), rows[:, 1:])
 
+    validate = nb.compile(nb.no_grad()(loss))
+
     @nb.compile
     def step(rows):
         now = loss(rows)
@@ -59,21 +60,21 @@ def run(seed, device="cpu", epochs=5, most=None, verbose=False):
         schedule.step()
         return now
 
-    validate, losses, start = nb.compile(nb.no_grad()(loss)), [], time.perf_counter()
-    for i in range(1, steps + 1):
+    file, state = opened(resume, {"net": net, "adamw": adamw, "schedule": schedule, "rng": rng, "done": 0})
+    for i in range(state["done"] + 1, steps + 1):
         windows = rng.integers(len(train) - CONTEXT, size=(BATCH, 1)) + np.arange(CONTEXT + 1)
-        losses.append(step(nb.tensor(train[windows], device=device)))
+        now = step(nb.tensor(train[windows], device=device))
         if i % EVERY == 0 or i == steps:
-            now, validation = float(nb.stack(losses[-EVERY:]).mean()), float(validate(held))
-            speed = i * BATCH * CONTEXT / (time.perf_counter() - start)
+            if file:
+                nb.save({**state, "done": i}, file)
             if verbose:
-                print(f"step {i:5}  loss {now:.3f}  validation {validation:.3f}  {speed:,.0f} characters/s", flush=True)
-    return net, validation, "".join(chars[write(net, codes[-CONTEXT:], 300, rng, device)])
+                print(f"step {i:5} of {steps}  loss {float(now):.3f}  held out {float(validate(held)):.3f}", flush=True)
+    return net, float(validate(held)), "".join(chars[write(net, codes[-CONTEXT:], 300, rng, device)])
 
 
 if __name__ == "__main__":
     args = parse(__doc__, epochs=5)
-    least = {"epochs": 1, "most": 5_000} if args.smoke else {"epochs": args.epochs}
-    net, loss, sample = run(args.seed, args.device, **least, verbose=True)
+    epochs, most = (1, 5_000) if args.smoke else (args.epochs, None)
+    net, loss, sample = run(args.seed, args.device, epochs, most, verbose=True, resume=args.resume)
     print(sample)
     finish(args, net, "nats per character", loss, target=1.9, less=True)

@@ -165,3 +165,13 @@ def test_a_report_tells_the_kinds_apart(capsys):
         assert line.startswith(f"  1 {kind}: ")
         assert line.endswith(answer)
     assert [float(line.rsplit(" ", 1)[1]) for line in printed[1::2]] == [0.0, 0.001, 0.4]
+
+
+@pytest.mark.parametrize("args", [["digits.py"], ["autoencoder.py"], ["sequence.py"], ["text.py"], ["iris.py"]])
+def test_a_run_that_is_over_is_found_again(args, tmp_path):
+    command = [sys.executable, "-W", "error", f"examples/{args[0]}", "--smoke", "--epochs", "2", "--device", "cpu"]
+    command += ["--resume", tmp_path / "runs" / "one"]
+    first, again = (subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=50) for _ in range(2))
+    assert (first.returncode, first.stderr, again.returncode, again.stderr) == (0, "", 0, "")
+    assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
+    assert len(again.stdout) < len(first.stdout)
