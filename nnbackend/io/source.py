@@ -20,7 +20,7 @@ from ..program.record import Fixed, Recording
 from ..program.text import Listing
 from ..program.undone import Undone
 from ..training_mode import evaluating
-from .atomic import replace_file
+from .atomic import check_writable, replace_file
 from .helpers import HELPERS, helper, with_needs
 
 PathLike = str | os.PathLike[str]
@@ -47,6 +47,7 @@ def to_source(step: Any, example: Any, path: PathLike | None = None, inline: int
     text, arrays = _script(recording, None if path is None else inline)
     if path is not None:
         if arrays:
+            check_writable(path)  # else there would be new weights beside an old script
             file = io.BytesIO()
             np.savez(file, **arrays)
             replace_file(os.path.splitext(path)[0] + ".npz", [file.getbuffer()])
