@@ -230,11 +230,15 @@ class Compiled:
 
     def _rehearse(self, args: Any, kw: Any, variants: list[Variant], inputs: list[Any]) -> Any:
         """Record, put back what that has changed, and try again; a step that cannot be replayed stays done."""
+        misses = self._misses
         with Undone() as undone:
             result = self._record(undone.watching(self.step), args, kw, variants, inputs)
             if self.eager:
                 undone.keep()
-        return result if self.eager else self._slow(*args, **kw)
+        if not self.eager:
+            result = self._slow(*args, **kw)
+            self._misses = misses + 1  # all recordings of a call count as one, also with the replay that comes of them
+        return result
 
     def _give_up(self, why: str, recording: Recording) -> Any:
         """From now on eagerly, which is what has just been done."""

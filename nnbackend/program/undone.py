@@ -11,22 +11,29 @@ from ..cells import Parameter, Scalar
 from ..recorder import recorder
 from ..tensor import Tensor
 
+CELL = ("read", "write", "read_grad", "write_grad")  # what a recorder is asked of cells
+
 
 class Undone:
     """Watches a recording and keeps what the step is about to change; leaving it puts that back, unless it is kept."""
 
     def __init__(self) -> None:
         self.kept: dict[int, Callable[[], None]] = {}
+        self.owners: dict[int, Callable[[], None]] = {}
 
     def watching(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """The step, watched while it is recorded."""
 
         @functools.wraps(getattr(step, "forward", step), updated=())
         def run(*args: Any, **kw: Any) -> Any:
-            trace = recorder.get()
-            for name in ("read", "write", "read_grad", "write_grad"):
-                setattr(trace, name, self._first_keeping(getattr(trace, name)))
-            return step(*args, **kw)
+            trace: Any = recorder.get()
+            vars(trace).update({name: self._first_keeping(getattr(trace, name)) for name in CELL})
+            vars(trace)["scope"] = self._first_asking(trace.scope)
+            try:
+                return step(*args, **kw)
+            finally:
+                for name in (*CELL, "scope"):  # the trace and what it is asked would hold on to each other
+                    delattr(trace, name)
 
         return run
 
@@ -40,16 +47,28 @@ class Undone:
 
         return asked
 
+    def _first_asking(self, scope: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """What a recorder is told of an owner at work, which may lay out anew what it remembers."""
+
+        def asked(owner: Any) -> Any:
+            if id(owner) not in self.owners and hasattr(owner, "returning"):
+                self.owners[id(owner)] = owner.returning()
+            return scope(owner)
+
+        return asked
+
     def keep(self) -> None:
         """Let the changes stand."""
         self.kept.clear()
+        self.owners.clear()
 
     def __enter__(self) -> Undone:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for back in reversed(self.kept.values()):
+        for back in (*reversed(self.kept.values()), *self.owners.values()):
             back()
+        self.keep()
 
 
 def _number_back(scalar: Scalar) -> Callable[[], None]:

@@ -54,12 +54,14 @@ class Checkpoints:
         self.folder, self.every, self.seconds, self.keep = Path(folder), every, seconds, keep
         self.best, self.mode, self.on_error = best, mode, on_error
         self.best_value: float | None = None
+        self._before: float | None = None  # the best value so far when it was improved last
+        self._damaged: set[int] = set()  # the steps of files that this run could not go on from
         self._written = time.monotonic()
 
-    def prepare(self, steps: int) -> None:
+    def prepare(self, steps: int, resumed: bool = False) -> None:
         """A trial before training starts. CheckpointWriteError if nothing can be written there.
 
-        ValueError if checkpoints of another run are there.
+        ValueError if checkpoints of another run are there; when `resumed`, those of later steps are known as damaged.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,9 @@ class Checkpoints:
             ) from error
         check_writable(self.folder / NAME.format(steps))
         remove_stale(self.folder)
-        if (newest := next((n for n, _ in numbered(self.folder)), 0)) > steps:
+        self._damaged = {n for n, _ in numbered(self.folder) if n > steps}
+        if self._damaged and not resumed:
+            newest = max(self._damaged)
             raise ValueError(
                 f"{self.folder}: expected checkpoints of this run, which is at step {steps}, got one of step {newest}. "
                 "Go on from there with resume=True, or choose another folder."
@@ -90,7 +94,7 @@ class Checkpoints:
         sign = 1 if self.mode == "min" else -1
         if math.isnan(value) or (self.best_value is not None and sign * value >= sign * self.best_value):
             return False
-        self.best_value = value
+        self._before, self.best_value = self.best_value, value
         return True
 
     def write(self, save: Callable[[Path], None], steps: int, best: bool = False, last: bool = False) -> Path | None:
@@ -98,8 +102,10 @@ class Checkpoints:
         path = self.folder / (BEST if best else NAME.format(steps))
         try:
             save(path)
-        except CheckpointWriteError as error:
-            if last or self.on_error == "stop":
+        except BaseException as error:
+            if best:  # what is in the file stays the one to beat
+                self.best_value = self._before
+            if not isinstance(error, CheckpointWriteError) or last or self.on_error == "stop":
                 raise
             warnings.warn(f"{error} Training goes on.", stacklevel=2)
             self._written = time.monotonic()
@@ -107,12 +113,15 @@ class Checkpoints:
         self._written = time.monotonic()
         crash.point("checkpoint.written")
         if not best:
+            self._damaged.discard(steps)
             self._prune(steps)
         return path
 
     def _prune(self, steps: int) -> None:
-        """Take away all but the last `keep`; those of later steps, which a resumed run has yet to reach, stay."""
-        for _, path in [(n, path) for n, path in numbered(self.folder) if n <= steps][self.keep :]:
+        """Take away all but the last `keep`, and damaged ones, which do not count, once their steps are passed."""
+        passed = [(n in self._damaged, path) for n, path in numbered(self.folder) if n <= steps]
+        sound = [path for damaged, path in passed if not damaged]
+        for path in sound[self.keep :] + [path for damaged, path in passed if damaged]:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:

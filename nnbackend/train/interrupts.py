@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ class Interrupts:
 
     def __init__(self, say: bool = False) -> None:
         self.caught: int | None = None
-        self._say, self._before = say, dict[int, Any]()
+        self._say, self._over, self._before = say, False, dict[int, Any]()
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -30,12 +31,15 @@ class Interrupts:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._over = True  # what comes now must not keep a handler from being put back
         while self._before:
             signal.signal(*self._before.popitem())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.caught is not None:
+        if self.caught is None:
+            self.caught = number
+            if self._say:
+                with suppress(OSError):  # nobody reads it any more
+                    os.write(2, HINT)  # printing could be what was interrupted
+        elif not self._over:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self.caught = number
-        if self._say:
-            os.write(2, HINT)  # printing could be what was interrupted

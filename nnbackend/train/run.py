@@ -9,13 +9,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any
 
 from .. import crash
 from ..array import stack
-from ..backend import to_host
+from ..backend import FLOATING, namespace, to_host
 from ..data import DataLoader
 from ..errors import CheckpointWriteError, IncompatibleCheckpointError, NonFiniteError
 from ..tensor import Tensor
@@ -47,17 +48,19 @@ class Run:
     ) -> None:
         self.trainer, self.history = trainer, trainer.history
         self.loader, self.held_out, self.accumulate = loader, held_out, accumulate
-        self.start, self.report_every = len(self.history), report_every
-        self.goal = self.start + epochs
+        self.epochs, self.report_every = epochs, report_every
         self.callbacks, self.checkpoints = callbacks, checkpoints
         self.losses: list[Tensor] = []  # of the batches of this epoch, still on the device
         self.unread: list[Tensor] = []  # of epochs, still on the device
         self.written = -1  # the step of the last checkpoint
-        # who is at work here, whether between two steps, and what others have asked for
+        # who is at work here, and what has been asked for; others wait for an answer
         self.thread: int | None = None
-        self.whole, self.lock = False, threading.Lock()
-        self.asked: deque[tuple[Path, SimpleQueue[BaseException | None]]] = deque()
-        loader.epoch = self.start
+        self.asked: deque[tuple[Path, SimpleQueue[BaseException | None] | None]] = deque()
+        self.begin(len(self.history))
+
+    def begin(self, start: int) -> None:
+        """With the epoch after `start` others."""
+        self.start, self.goal, self.loader.epoch = start, start + self.epochs, start
 
     @property
     def data(self) -> Pair:
@@ -72,8 +75,9 @@ class Run:
 
     # -- as plain values ---------------------------------------------------------------------------------------------
 
+    @cached_property
     def settings(self) -> dict[str, Any]:
-        """What must be the same for the same run."""
+        """What must be the same for the same run. The data is looked at once."""
         names = ("X", "y", *(("X_val", "y_val") if self.held_out else ()))
         return {
             "batch_size": self.loader.batch_size,
@@ -84,14 +88,15 @@ class Run:
         }
 
     def state(self) -> dict[str, Any]:
-        """How far it has come. NonFiniteError if the losses since the last look are not finite."""
+        """How far it has come. NonFiniteError if a parameter, or a loss since the last look, is not finite."""
         self.read()
         losses = self.losses[: len(self.losses) // self.accumulate * self.accumulate]  # of whole steps
         self._numbers(losses, len(self.history) + 1, 0)
+        self._check_parameters()
         return {
             "start": self.start,
             "goal": self.goal,
-            "settings": self.settings(),
+            "settings": self.settings,
             "loader": {
                 **self.loader.state_dict(), "epoch": len(self.history) + bool(losses), "batch": len(losses),
             },
@@ -102,7 +107,7 @@ class Run:
 
     def differs(self, state: Mapping[str, Any]) -> dict[str, str]:
         """In what this is not the run that gave the state, in words. Callbacks that remember nothing do not matter."""
-        found = differences(state["settings"], self.settings())
+        found = differences(state["settings"], self.settings)
         needed = [name for name, remembered in state["callbacks"].items() if remembered]
         if lost := [name for name in needed if name not in named(self.callbacks)]:
             found["callbacks"] = f"callbacks were {', '.join(needed)}, without {', '.join(lost)} now"
@@ -110,15 +115,15 @@ class Run:
 
     def go_on(self, state: Mapping[str, Any], found: Mapping[str, str]) -> None:
         """Be where that run was, but for what was found to differ: an epoch of other batches begins anew."""
-        position, epochs = state["loader"], self.goal - self.start
+        position = state["loader"]
         if found.keys() & {"batch_size", "shuffle", "accumulate", "X", "y"}:
             position = {**position, "epoch": position["epoch"] - bool(position["batch"]), "batch": 0}
         losses = state["losses"].to(self.data[0].device) if position["batch"] else []
         if len(losses) != position["batch"]:
             raise IncompatibleCheckpointError(f"fit: expected {position['batch']} losses, got {len(losses)}.")
+        self.begin(state["start"])
         self.loader.load_state_dict(position)
         self.losses = [losses[i] for i in range(len(losses))]
-        self.start, self.goal = state["start"], state["start"] + epochs
         for name, callback in named(self.callbacks).items():
             if remembered := state["callbacks"].get(name):
                 callback.load_state_dict(remembered)
@@ -130,24 +135,25 @@ class Run:
     def train(self, every: int, verbose: bool) -> None:
         """Up to the goal, or until somebody wants to stop; report every so many epochs. SystemExit after SIGTERM."""
         epochs = range(len(self.history) + 1, self.goal + 1)
-        with self._at_work(), Interrupts(say=verbose) as signals:
+        with Interrupts(say=verbose) as signals, self._at_work(signals):
             with Progress(epochs, verbose and sys.stderr.isatty()) as passes:
                 for callback in self.callbacks:
                     callback.on_fit_begin(self.trainer)
+                self._serve()
                 for epoch in passes:
                     if not self._epoch(epoch, every, passes.write if verbose else None, signals):
                         break
-            with self._between_steps():
-                self.read()
-                for callback in self.callbacks:
-                    callback.on_fit_end(self.trainer)
-                if self.checkpoints is not None and self.written != self.trainer.steps:
-                    self._keep(self.checkpoints, last=True)
-        self.trainer.interrupted = signals.caught is not None
+            self.read()
+            for callback in self.callbacks:
+                callback.on_fit_end(self.trainer)
+            if self.checkpoints is not None and self.written != self.trainer.steps:
+                self._keep(self.checkpoints, last=True)
+            self._serve()
         if signals.caught is not None:
             kept = "" if self.checkpoints is None else f", checkpoint in {self.checkpoints.folder}"
             message = f"fit: interrupted at step {self.trainer.steps}{kept}; the same call goes on from here"
-            print(message, file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody reads it any more
+                print(message, file=sys.stderr, flush=True)
         if signals.caught == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
 
@@ -170,16 +176,16 @@ class Run:
             if last:
                 trainer.steps += 1
                 trainer._advance("step")
-                if i == batches:
-                    self._close(epoch, every, write)
+                closed = i == batches
+                reported = closed and self._close(epoch, every, write)
                 if watched or self.asked or signals.caught is not None:
-                    self._between(i == batches)
+                    self._between(closed, reported)
                     if signals.caught is not None:
                         return False
         return True
 
-    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> None:
-        """The end of an epoch: its mean loss, and a report every now and then."""
+    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> bool:
+        """The end of an epoch: its mean loss, and a report every now and then. Whether there was one."""
         losses, self.losses = self.losses, []
         mean = losses[0]
         if len(losses) > 1:
@@ -196,6 +202,8 @@ class Run:
             self.trainer._advance("report", row.get("val_loss", row["loss"]))
             if write is not None:
                 write(line(row))
+        crash.point("epoch.closed")
+        return reported
 
     def read(self) -> None:
         """Bring the losses of the last epochs to the host, in one go. NonFiniteError if one is not finite."""
@@ -205,38 +213,42 @@ class Run:
         self.unread.clear()
 
     def _numbers(self, losses: list[Tensor], epoch: int, stride: int) -> list[float]:
-        values: list[float] = to_host(stack(losses).data).tolist() if losses else []
+        values = _on_host(losses)
         for i, value in enumerate(values):
             if not math.isfinite(value):
-                step, lr = self.trainer.steps, self.trainer.optimizer.param_groups[0]["lr"]
-                error = NonFiniteError(
-                    f"fit: expected a finite loss, got {value} in epoch {epoch + i * stride} (step {step}, lr {lr:g}). "
-                    "Lower the learning rate, or scale the features with data.StandardScaler."
-                )
-                error.step = step
-                raise error
+                raise self._not_finite(f"a finite loss, got {value} in epoch {epoch + i * stride}")
         return values
+
+    def _check_parameters(self) -> None:
+        """NonFiniteError names those that are not finite: a step with a finite loss can do that."""
+        named = [(name, p.data) for name, p in self.trainer.net.named_parameters() if p.dtype in FLOATING]
+        finite = [Tensor(namespace(x).all(namespace(x).isfinite(x))) for _, x in named]
+        if bad := [name for (name, _), sound in zip(named, _on_host(finite), strict=True) if not sound]:
+            raise self._not_finite(f"finite parameters, got NaN or infinity in {', '.join(bad)}")
+
+    def _not_finite(self, what: str) -> NonFiniteError:
+        step, lr = self.trainer.steps, self.trainer.optimizer.param_groups[0]["lr"]
+        error = NonFiniteError(
+            f"fit: expected {what} (step {step}, lr {lr:g}). "
+            "Lower the learning rate, or scale the features with data.StandardScaler."
+        )
+        error.step = step
+        return error
 
     # -- between two steps -------------------------------------------------------------------------------------------
 
-    def ask(self, path: Path) -> None:
-        """A checkpoint from any thread: now, if no step is under way, else between this step and the next."""
-        answer: SimpleQueue[BaseException | None] = SimpleQueue()
-        with self.lock:
-            elsewhere = self.thread not in (None, threading.get_ident())
-            waits = elsewhere or (self.thread is not None and not self.whole)
-            if waits:
-                self.asked.append((path, answer))
-        if not waits:
-            self.trainer._write(path)
-        elif elsewhere and (error := answer.get()) is not None:
-            raise error
+    def ask(self, path: Path) -> SimpleQueue[BaseException | None] | None:
+        """A checkpoint between this step and the next, when all callbacks have run; what others then wait for."""
+        answer = None if self.thread == threading.get_ident() else SimpleQueue[BaseException | None]()
+        self.asked.append((path, answer))
+        return answer
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def _at_work(self, signals: Interrupts) -> Iterator[None]:
         """While this thread is at work here, others ask it. What is cut short can be gone on with."""
         trainer = self.trainer
-        self.thread, trainer._run = threading.get_ident(), self
+        with trainer._lock:  # others may be writing what is there
+            self.thread, trainer._run = threading.get_ident(), self
         error: BaseException | None = None
         try:
             yield
@@ -244,35 +256,27 @@ class Run:
             error = raised
             raise
         finally:
-            with self.lock:
-                self.thread = None
-            self._serve(error)
-            trainer._run = None
-            if not isinstance(error, NonFiniteError) and len(self.history) + len(self.unread) < self.goal:
+            with trainer._lock:
+                try:
+                    self._serve(error)
+                finally:
+                    trainer._run, trainer.interrupted = None, signals.caught is not None
+            if (error is not None or trainer.interrupted) and not isinstance(error, NonFiniteError):
                 trainer._unfinished = self
 
-    @contextmanager
-    def _between_steps(self) -> Iterator[None]:
-        self.whole = True
-        try:
-            yield
-        finally:
-            self.whole = False
-
-    def _between(self, closed: bool) -> None:
-        """Callbacks, checkpoints that are due, and those that have been asked for."""
+    def _between(self, closed: bool, reported: bool) -> None:
+        """Callbacks, then checkpoints that are due, and those that have been asked for: they hold all of the step."""
         crash.point("step.done")
-        with self._between_steps():
-            for callback in self.callbacks:
-                callback.on_step_end(self.trainer)
-                if closed:
-                    callback.on_epoch_end(self.trainer, self.history[-1])
-            if (keeper := self.checkpoints) is not None:
-                if closed and not self.unread and keeper.improved(self.history[-1]):
-                    keeper.write(self.trainer._write, self.trainer.steps, best=True)
-                if keeper.due(self.trainer.steps):
-                    self._keep(keeper)
-            self._serve()
+        for callback in self.callbacks:
+            callback.on_step_end(self.trainer)
+            if closed:
+                callback.on_epoch_end(self.trainer, self.history[-1])
+        if (keeper := self.checkpoints) is not None:
+            if reported and keeper.improved(self.history[-1]):
+                keeper.write(self.trainer._write, self.trainer.steps, best=True)
+            if keeper.due(self.trainer.steps):
+                self._keep(keeper)
+        self._serve()
 
     def _keep(self, keeper: Checkpoints, last: bool = False) -> None:
         if keeper.write(self.trainer._write, self.trainer.steps, last=last) is not None:
@@ -280,13 +284,23 @@ class Run:
 
     def _serve(self, torn: BaseException | None = None) -> None:
         """Write what has been asked for, unless an error has torn a step."""
-        while self.asked:
+        for _ in range(len(self.asked)):  # not those who ask again at once
             path, answer = self.asked.popleft()
+            error: BaseException | None = None
             try:
-                if torn is not None:
-                    raise CheckpointWriteError(f"{path}: expected to write between two steps, got an error in one.")
-                self.trainer._write(path)
-            except Exception as error:
-                answer.put(error)
-            else:
-                answer.put(None)
+                if torn is None:
+                    self.trainer._write(path)
+                else:
+                    error = CheckpointWriteError(f"{path}: expected to write between two steps, got an error in one.")
+            except BaseException as raised:
+                error = raised
+                if answer is None or not isinstance(raised, Exception):
+                    raise
+            finally:
+                if answer is not None:
+                    answer.put(error)
+
+
+def _on_host(scalars: list[Tensor]) -> list[Any]:
+    """What they are, in one go."""
+    return to_host(stack(scalars).data).tolist() if scalars else []

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import crash
 from ..backend import CPU, NUMPY, dtype_name
+from ..cells import Parameter
 from ..errors import IncompatibleCheckpointError
 from ..io import safetensors
-from ..io.build import Builder
+from ..io.build import Builder, explained
 from ..io.describe import CannotBeBuilt, plain
 from ..io.header import Path, naming
 from ..io.model import Content
 from ..nn import Module
 from ..recipe import light
+from ..tensor import Tensor
 from ..version import __version__
 from .history import History, Row
 
@@ -57,6 +60,8 @@ def snapshot(trainer: Any, fit: dict[str, Any] | None) -> dict[str, Any]:
             "state": {names[i]: entry for i, entry in state["state"].items()},
             "groups": [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]],
         },
+        "others": _others(trainer),
+        "gradients": {name: p.grad for name, p in _keeping(trainer).items() if p.grad is not None},
         "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(),
         "steps": trainer.steps,
         "history": _columns(trainer.history),
@@ -69,6 +74,18 @@ def _names(trainer: Any) -> dict[int, str]:
     known = {id(p): name for name, p in trainer.net.named_parameters()}
     params = [p for group in trainer.optimizer.param_groups for p in group.params]
     return {id(p): known.get(id(p), f"#{i}") for i, p in enumerate(params)}
+
+
+def _others(trainer: Any) -> dict[str, Parameter]:
+    """The optimizer's parameters that are not the net's."""
+    names = _names(trainer)
+    params = [p for group in trainer.optimizer.param_groups for p in group.params]
+    return {names[id(p)]: p for p in params if names[id(p)].startswith("#")}
+
+
+def _keeping(trainer: Any) -> dict[str, Parameter]:
+    """The parameters whose gradients may be of use to the next step: those of a trainer with steps of its own."""
+    return dict(trainer.net.named_parameters()) if trainer._own() else {}
 
 
 def _said(x: Any) -> Any:
@@ -84,48 +101,69 @@ def _columns(history: History) -> dict[str, Any]:
     xp = NUMPY.xp
     columns = {}
     for name in history.columns:
-        found = [(i, row[name]) for i, row in enumerate(history.rows) if name in row]
-        whole = all(isinstance(value, int) for _, value in found)
-        columns[name] = {
-            "rows": xp.asarray([i for i, _ in found], dtype="int64"),
-            "values": xp.asarray([value for _, value in found], dtype="int64" if whole else "float64"),
-        }
+        rows = [i for i, row in enumerate(history.rows) if name in row]
+        values: Any = [history.rows[i][name] for i in rows]
+        kinds = {type(value) for value in values}
+        if kinds in ({int}, {float}):  # what callbacks have put there may be anything
+            values = xp.asarray(values, dtype="int64" if kinds == {int} else "float64")
+        columns[name] = {"rows": xp.asarray(rows, dtype="int64"), "values": values}
     return {"length": len(history), "columns": columns}
 
 
 # -- and back --------------------------------------------------------------------------------------------------------
 
 
-def restore(trainer: Any, path: Path, override: bool = False) -> dict[str, Any] | None:
-    """Put a trainer where the file says; returns how far it had come with the data.
+def restore(
+    trainer: Any, path: Path, override: bool = False, differs: Callable[[Any], dict[str, str]] | None = None
+) -> dict[str, Any] | None:
+    """Put a trainer where the file says; returns how far it had come with the data, if `differs` finds them the same.
 
     IncompatibleCheckpointError lists what is different, unless it is overridden. After an error nothing has changed.
     """
     with naming(path), safetensors.File(path) as file:
         given = {"net": trainer.net, **({"loss": trainer.loss} if isinstance(trainer.loss, Module) else {})}
-        state, fill = checked(Content(file)).decoded(CPU, given)
-        found = differences(state["configuration"], configuration(trainer))
+        content, now = checked(Content(file)), configuration(trainer)
+        with explained("the checkpoint"):
+            then = Builder().value(content.text["value"]["dict"]["configuration"])
+            found = differences(then, now)
+            if "net" not in found or override:  # else the weights may not even fit
+                state, fill = content.decoded(CPU, given)
+                found |= differs(state["fit"]) if differs is not None and state["fit"] is not None else {}
         if found and not override:
             raise IncompatibleCheckpointError(refusal(found))
         optimizer, before = trainer.optimizer, trainer.optimizer.state_dict()
-        history = _history(state["history"])
+        schedule, moved = trainer.schedule, None if trainer.schedule is None else trainer.schedule.state_dict()
+        changed = found.keys() & {"optimizer", "schedule"}  # the settings asked for win, and states stay
         try:
-            if _class(state["configuration"]["optimizer"]) == _class(_said(optimizer)):
-                optimizer.load_state_dict(_numbered(trainer, state["optimizer"]))
-            if "optimizer" in found:  # its state is that of the file, its settings are those asked for
-                for group, asked in zip(optimizer.param_groups, before["param_groups"], strict=True):
-                    group.update({name: value for name, value in asked.items() if name != "params"})
-            if trainer.schedule is not None and state["schedule"] is not None:
-                trainer.schedule.load_state_dict(state["schedule"])
+            with explained("the checkpoint"):
+                others = {p: _fitting(state["others"][name], p) for name, p in _others(trainer).items()}
+                gradients = {p: _fitting(state["gradients"].get(name), p) for name, p in _keeping(trainer).items()}
+                history, steps, fit = _history(state["history"]), state["steps"], state["fit"]
+                if schedule is not None and _class(then["schedule"]) == _class(now["schedule"]):
+                    bases = {"base_lrs": schedule.base_lrs} if changed else {}
+                    schedule.load_state_dict({**state["schedule"], **bases})
+                if _class(then["optimizer"]) == _class(now["optimizer"]):
+                    saved = _numbered(trainer, state["optimizer"])  # after the schedule: what was set by hand stays
+                    groups = {"param_groups": optimizer.state_dict(copy=False)["param_groups"]} if changed else {}
+                    optimizer.load_state_dict({**saved, **groups})
+            crash.point("resume.before")
         except BaseException:
+            if schedule is not None:
+                schedule.load_state_dict(moved)
             optimizer.load_state_dict(before)
             raise
         fill()
+        for p, value in others.items():
+            p.assign(value)
+        for p, gradient in gradients.items():
+            p.grad = gradient
     trainer.history.rows[:] = history
-    trainer.steps = state["steps"]
-    return state["fit"]  # type: ignore[no-any-return]
+    trainer.steps = steps
+    crash.point("resume.after")
+    return fit  # type: ignore[no-any-return]
 
 
+@explained("the checkpoint")
 def rebuilt(content: Content, given: Mapping[str, Any]) -> tuple[Module, dict[str, Any]]:
     """The net and the arguments of a trainer like the one in the file; those that are given need not be in it.
 
@@ -133,11 +171,11 @@ def rebuilt(content: Content, given: Mapping[str, Any]) -> tuple[Module, dict[st
     """
     texts = checked(content).text["value"]["dict"]
     parts = Builder().value(texts["configuration"])
-    wanted = [f"{name}= ({parts[name]['unknown']})" for name in PARTS if name not in given and _unknown(parts[name])]
-    reason = texts["net"]["module"].get("weights_only")
-    if reason is not None and "net" not in given:
-        wanted.insert(0, f"net= ({reason})")
-    if wanted:
+    reasons = {"net": texts["net"]["module"].get("weights_only")}
+    reasons |= {name: parts[name]["unknown"] for name in PARTS if _unknown(parts[name])}
+    if any(name.startswith("#") for names in parts["groups"] for name in names):
+        reasons["optimizer"] = "it has parameters that are not the net's"
+    if wanted := [f"{name}= ({why})" for name, why in reasons.items() if why is not None and name not in given]:
         raise IncompatibleCheckpointError(f"expected what files cannot hold to be given: {', '.join(wanted)}.")
     at = {name: given[name] for name in ("net", "loss") if isinstance(given.get(name), Module)}
     state, fill = content.decoded(CPU, at)
@@ -210,6 +248,13 @@ def words(x: Any) -> str:
     return x.strip() if isinstance(x, str) else repr(x)
 
 
+def _fitting(value: Tensor | None, p: Parameter) -> Tensor | None:
+    """A value for a parameter, or for its gradient, on its device."""
+    if value is not None and value.shape != p.shape:
+        raise IncompatibleCheckpointError(f"expected a parameter of shape {p.shape}, got {value.shape}.")
+    return None if value is None else value.to(p.device)
+
+
 def _unknown(text: Any) -> bool:
     return isinstance(text, dict) and "unknown" in text
 
@@ -234,6 +279,8 @@ def _history(table: dict[str, Any]) -> list[Row]:
     """The rows of a table by columns."""
     rows: list[Row] = [{} for _ in range(table["length"])]
     for name, column in table["columns"].items():
-        for i, value in zip(column["rows"].data.tolist(), column["values"].data.tolist(), strict=True):
+        values = column["values"]
+        values = values.data.tolist() if isinstance(values, Tensor) else values
+        for i, value in zip(column["rows"].data.tolist(), values, strict=True):
             rows[i][name] = value
     return rows

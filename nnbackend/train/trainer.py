@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
 
+from .. import crash, optim
 from .. import functional as F
-from .. import optim
 from ..backend import DeviceLike, to_host
 from ..backend import device as find_device
 from ..data import DataLoader
@@ -93,6 +94,7 @@ class Trainer:
         self._unfinished: Run | dict[str, Any] | None = None  # a fit that was cut short, here or in a checkpoint
         self._override = False
         self._run: Run | None = None  # the fit that is under way
+        self._lock = threading.RLock()
         # recorded once, replayed from then on
         self._forward, self._gradients, self._gather, step = (
             compile(f, rehearse=True) for f in (self.net, self.gradients, self._part, self._batch)
@@ -156,6 +158,7 @@ class Trainer:
         """
         if epochs < 0:
             raise ValueError(f"fit: expected epochs >= 0, got {epochs}.")
+        self._check_idle("fit")
         self._check_accumulate(accumulate)
         keeper = checkpoints if isinstance(checkpoints, Checkpoints | None) else Checkpoints(checkpoints)
         if resume and keeper is None:
@@ -166,14 +169,19 @@ class Trainer:
         held_out = None if validation_data is None else self._pair(*validation_data)
         self._check_best(keeper, held_out)
         loader = DataLoader(*data, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
-        if keeper is not None and resume and any(numbered(keeper.folder)):
-            self.load_checkpoint(keeper.folder)
         run = Run(self, loader, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
-        self._go_on(run, finished=resume)
+        if keeper is not None and resume and any(numbered(keeper.folder)):
+            self._load(keeper.folder, differs=run.differs)
         if keeper is not None:
-            keeper.prepare(self.steps)
+            keeper.prepare(self.steps, resumed=resume)
+        self._go_on(run, finished=resume)
         run.train(every=1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose=verbose)
         return self.history
+
+    def _check_idle(self, what: str) -> None:
+        """ValueError if a fit is under way."""
+        if self._run is not None:
+            raise ValueError(f"{what}: expected the fit to be over, got it under way. Do it after the fit.")
 
     def _check_accumulate(self, accumulate: int) -> None:
         """ValueError if the gradients of so many batches cannot be added up."""
@@ -181,11 +189,13 @@ class Trainer:
             raise ValueError(f"fit: expected accumulate >= 1, got {accumulate}.")
         if accumulate > 1 and type(self.optimizer).step is not Optimizer.step:
             raise ValueError(f"fit: expected accumulate=1 for {type(self.optimizer).__name__}, got {accumulate}.")
-        for name in ("step", "gradients"):
-            if accumulate > 1 and (name in vars(self) or getattr(type(self), name) is not getattr(Trainer, name)):
-                raise ValueError(
-                    f"fit: expected accumulate=1 for a trainer with a {name} of its own, got {accumulate}."
-                )
+        if accumulate > 1 and (own := self._own()):
+            raise ValueError(f"fit: expected accumulate=1 for a trainer with a {own[0]} of its own, got {accumulate}.")
+
+    def _own(self) -> list[str]:
+        """What it does in a way of its own."""
+        names = ("step", "gradients")
+        return [n for n in names if n in vars(self) or getattr(type(self), n) is not getattr(Trainer, n)]
 
     def _check_best(self, keeper: Checkpoints | None, held_out: Pair | None) -> None:
         """ValueError if no row will have the value that says which model is the best."""
@@ -196,29 +206,38 @@ class Trainer:
 
     def _go_on(self, run: Run, finished: bool) -> None:
         """If a fit was cut short, and this is the same, go on from there; after a `finished` one nothing is left."""
+        run.begin(len(self.history))
         before, self._unfinished = self._unfinished, None
         here = isinstance(before, Run)
         state = before.state() if isinstance(before, Run) else before
-        if state is None or not (finished or state["goal"] > len(self.history)):
+        if state is None or not (here or finished or state["goal"] > len(self.history)):
             return
         found = run.differs(state)
-        if found and not here and not self._override:
+        if here and (asked := run.epochs) != (epochs := state["goal"] - state["start"]):
+            found["epochs"] = f"epochs was {epochs}, is {asked}"
+        try:
+            if found and not here and not self._override:
+                raise IncompatibleCheckpointError(f"fit: {refusal(found)}")
+            if not (found and here):  # in this process it may well be another fit
+                run.go_on(state, found)
+        except BaseException:
             self._unfinished = before
-            raise IncompatibleCheckpointError(f"fit: {refusal(found)}")
-        if not (found and here):  # in this process it may well be another fit
-            run.go_on(state, found)
+            raise
 
     # -- checkpoints
     def save_checkpoint(self, path: Path) -> None:
         """Write all that it takes to go on exactly from here, for `Trainer.resume`: whole or not at all.
 
-        Any thread may ask for it: it is written between two steps. What is asked for inside of a step is written after
-        it. CheckpointWriteError if the disk refuses, NonFiniteError if the losses since the last look were not finite.
+        Any thread may ask for it: it is written between two steps. What is asked for in a step, or by a callback, is
+        written when the step is over and all callbacks have run. CheckpointWriteError if the disk refuses,
+        NonFiniteError if the losses since the last look were not finite.
         """
-        if self._run is None:
-            self._write(path)
-        else:
-            self._run.ask(path)
+        with self._lock:  # no fit begins or ends meanwhile
+            answer = None if self._run is None else self._run.ask(path)
+            if self._run is None:
+                self._write(path)
+        if answer is not None and (error := answer.get()) is not None:
+            raise error
 
     def load_checkpoint(self, path: Path, override: bool = False) -> None:
         """Go on from a checkpoint, or from the newest sound one in a folder, with a trainer made as that one was.
@@ -227,7 +246,12 @@ class Trainer:
         IncompatibleCheckpointError lists what is different, here or in `fit`, unless `override`; nothing has changed
         then. Errors as in `nb.load`.
         """
-        self._unfinished = newest(path, lambda file: restore(self, file, override))
+        self._load(path, override)
+
+    def _load(self, path: Path, override: bool = False, differs: Any = None) -> None:
+        self._check_idle("load_checkpoint")
+        with self._lock:
+            self._unfinished = newest(path, lambda file: restore(self, file, override, differs))
         self._override = override
 
     @classmethod
@@ -252,7 +276,9 @@ class Trainer:
 
     def _write(self, path: Path) -> None:
         """Between two steps."""
-        save(snapshot(self, None if self._run is None else self._run.state()), path)
+        value = snapshot(self, None if self._run is None else self._run.state())
+        crash.point("checkpoint.snapshot")
+        save(value, path)
 
     def _advance(self, what: str, *metric: float) -> None:
         """The schedule moves on if that is what it counts."""
