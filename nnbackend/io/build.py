@@ -156,7 +156,7 @@ def explained(what: str) -> Iterator[None]:
     """Whatever goes wrong while `what` is made is an error of ours."""
     try:
         yield
-    except CheckpointError:
+    except (CheckpointError, MemoryError, OSError):  # not the file's fault
         raise
     except Exception as error:
         raise IncompatibleCheckpointError(

@@ -95,7 +95,8 @@ class Description:
             text = described(module, builder, extra)
             self.made += builder.budget.spent
         except (CannotBeBuilt, RecursionError) as error:
-            text, extra = {"weights_only": str(error), **standing(module)}, {}
+            extra = {name: cell for name, cell in module._named_cells(Buffer) if not cell.persistent}
+            text = {"weights_only": str(error), "extra": list(extra), **standing(module)}
         seen: dict[int, str] = {}
         for name, cell in {**module._stored(), **extra}.items():
             first = seen.setdefault(id(cell), name)

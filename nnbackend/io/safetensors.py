@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -197,7 +198,7 @@ class File(Mapping[str, "NDArray[Any]"]):
         entry = self._header.entries[name]
         with naming(self._path), self._lock:
             if self._map is None:
-                self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._map = self._mapped()
             require(len(self._map) >= self._size, Corrupt, f"{self._size} bytes", len(self._map))
             start = self._header.start + entry.begin
             data = np.frombuffer(self._map, np.uint8)[start : start + entry.end - entry.begin]
@@ -210,6 +211,14 @@ class File(Mapping[str, "NDArray[Any]"]):
             array = array if array.flags.aligned else array.copy()
             array.flags.writeable = False
             return array
+
+    def _mapped(self) -> mmap.mmap:
+        try:
+            return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"{self._path}: expected {self._size} bytes to map, got {error.strerror}") from error
+            raise
 
     def load(self, name: str) -> NDArray[Any]:
         """A fresh, writable array, read without a map: a disk that fails raises OSError. Checked each time."""
