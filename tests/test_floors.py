@@ -221,7 +221,9 @@ MAY_NAME_NUMPY = (
 MAY_NAME_OTHERS = ("backend.cupy_backend", "backend.detect")  # cupy, array_api_compat
 NEIGHBOURS = [("nn", "optim", "data", "metrics"), ("io", "train")]  # do not know each other, but for what is listed
 KNOWN = {("io.model", "nn"), ("io.source", "nn"), ("train.trainer", "nn"), ("train.trainer", "optim")}
-KNOWN |= {(f"train.{name}", "io") for name in ("checkpoints", "snapshot", "trainer")}  # what goes to files, and back
+KNOWN |= {
+    (f"train.{name}", "io") for name in ("checkpoints", "run", "snapshot", "trainer")
+}  # what goes to files, and back
 
 
 def name_of(path):

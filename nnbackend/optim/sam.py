@@ -80,6 +80,10 @@ class SAM(Optimizer):
         """A SAM of the base's copy for these parameters."""
         return SAM(self.base.bind(params), **self.settings.settings())
 
+    def prepare(self) -> None:
+        """Let the base lay its parameters out."""
+        self.base.prepare()
+
     def add_param_group(self, group: dict[str, Any]) -> None:
         """More parameters for the base."""
         self.base.add_param_group(group)

@@ -92,6 +92,10 @@ class ParameterState(Remembers):
         """Raise if a new group does not suit this optimizer."""
 
     # -- the layout
+    def prepare(self) -> None:
+        """Lay the parameters out now and not in the first step, which then is recorded once less."""
+        self._ready()
+
     def _ready(self) -> None:
         """Look again after a change of structure, outside of any recording."""
         if self._version != structure.version:

@@ -35,6 +35,11 @@ class Interrupts:
         while self._before:
             signal.signal(*self._before.popitem())
 
+    def pass_on(self) -> None:
+        """Let what was caught have its usual effect."""
+        if self.caught is not None:
+            raise _usual(self.caught)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.caught is None:
             self.caught = number
@@ -42,4 +47,8 @@ class Interrupts:
                 with suppress(OSError):  # nobody reads it any more
                     os.write(2, HINT)  # printing could be what was interrupted
         elif not self._over:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+            raise _usual(number)
+
+
+def _usual(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

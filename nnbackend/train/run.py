@@ -19,6 +19,7 @@ from ..array import stack
 from ..backend import FLOATING, namespace, to_host
 from ..data import DataLoader
 from ..errors import CheckpointWriteError, IncompatibleCheckpointError, NonFiniteError
+from ..io.build import explained
 from ..tensor import Tensor
 from .callback import Callback, named
 from .checkpoints import Checkpoints
@@ -53,6 +54,7 @@ class Run:
         self.losses: list[Tensor] = []  # of the batches of this epoch, still on the device
         self.unread: list[Tensor] = []  # of epochs, still on the device
         self.written = -1  # the step of the last checkpoint
+        self.unseen = False  # is the last row still to be compared with the best?
         # who is at work here, and what has been asked for; others wait for an answer
         self.thread: int | None = None
         self.asked: deque[tuple[Path, SimpleQueue[BaseException | None] | None]] = deque()
@@ -107,7 +109,8 @@ class Run:
 
     def differs(self, state: Mapping[str, Any]) -> dict[str, str]:
         """In what this is not the run that gave the state, in words. Callbacks that remember nothing do not matter."""
-        found = differences(state["settings"], self.settings)
+        with explained("the checkpoint"):
+            found = differences(state["settings"], self.settings)
         needed = [name for name, remembered in state["callbacks"].items() if remembered]
         if lost := [name for name in needed if name not in named(self.callbacks)]:
             found["callbacks"] = f"callbacks were {', '.join(needed)}, without {', '.join(lost)} now"
@@ -118,7 +121,8 @@ class Run:
         position = state["loader"]
         if found.keys() & {"batch_size", "shuffle", "accumulate", "X", "y"}:
             position = {**position, "epoch": position["epoch"] - bool(position["batch"]), "batch": 0}
-        losses = state["losses"].to(self.data[0].device) if position["batch"] else []
+        with explained("the checkpoint"):
+            losses = state["losses"].to(self.data[0].device) if position["batch"] else []
         if len(losses) != position["batch"]:
             raise IncompatibleCheckpointError(f"fit: expected {position['batch']} losses, got {len(losses)}.")
         self.begin(state["start"])
@@ -135,10 +139,12 @@ class Run:
     def train(self, every: int, verbose: bool) -> None:
         """Up to the goal, or until somebody wants to stop; report every so many epochs. SystemExit after SIGTERM."""
         epochs = range(len(self.history) + 1, self.goal + 1)
+        self.trainer.optimizer.prepare()
         with Interrupts(say=verbose) as signals, self._at_work(signals):
             with Progress(epochs, verbose and sys.stderr.isatty()) as passes:
                 for callback in self.callbacks:
                     callback.on_fit_begin(self.trainer)
+                self._keep_best()  # an error may have come in between
                 self._serve()
                 for epoch in passes:
                     if not self._epoch(epoch, every, passes.write if verbose else None, signals):
@@ -177,21 +183,23 @@ class Run:
                 trainer.steps += 1
                 trainer._advance("step")
                 closed = i == batches
-                reported = closed and self._close(epoch, every, write)
+                if closed:
+                    self._close(epoch, every, write)
                 if watched or self.asked or signals.caught is not None:
-                    self._between(closed, reported)
+                    self._between(closed)
                     if signals.caught is not None:
                         return False
         return True
 
-    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> bool:
-        """The end of an epoch: its mean loss, and a report every now and then. Whether there was one."""
-        losses, self.losses = self.losses, []
+    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> None:
+        """The end of an epoch: its mean loss, and a report every now and then."""
+        losses = self.losses
         mean = losses[0]
         if len(losses) > 1:
             total = stack(losses[:-1]).sum() * self._rows(0) + losses[-1] * self._rows(len(losses) - 1)
             mean = total / self.loader.rows
         self.unread.append(mean)
+        self.losses = []
         self.trainer._advance("epoch")
         reported = epoch % every == 0 or epoch == self.goal
         if reported or self.callbacks:
@@ -200,10 +208,10 @@ class Run:
             row = self.history[-1]
             row.update(self.trainer._report(self.data, self.held_out))
             self.trainer._advance("report", row.get("val_loss", row["loss"]))
+            self.unseen = True
             if write is not None:
                 write(line(row))
         crash.point("epoch.closed")
-        return reported
 
     def read(self) -> None:
         """Bring the losses of the last epochs to the host, in one go. NonFiniteError if one is not finite."""
@@ -264,19 +272,22 @@ class Run:
             if (error is not None or trainer.interrupted) and not isinstance(error, NonFiniteError):
                 trainer._unfinished = self
 
-    def _between(self, closed: bool, reported: bool) -> None:
+    def _between(self, closed: bool) -> None:
         """Callbacks, then checkpoints that are due, and those that have been asked for: they hold all of the step."""
         crash.point("step.done")
         for callback in self.callbacks:
             callback.on_step_end(self.trainer)
             if closed:
                 callback.on_epoch_end(self.trainer, self.history[-1])
-        if (keeper := self.checkpoints) is not None:
-            if reported and keeper.improved(self.history[-1]):
-                keeper.write(self.trainer._write, self.trainer.steps, best=True)
-            if keeper.due(self.trainer.steps):
-                self._keep(keeper)
+        self._keep_best()
+        if self.checkpoints is not None and self.checkpoints.due(self.trainer.steps):
+            self._keep(self.checkpoints)
         self._serve()
+
+    def _keep_best(self) -> None:
+        if self.unseen and self.checkpoints is not None and self.checkpoints.improved(self.history[-1]):
+            self.checkpoints.write(self.trainer._write, self.trainer.steps, best=True)
+        self.unseen = False
 
     def _keep(self, keeper: Checkpoints, last: bool = False) -> None:
         if keeper.write(self.trainer._write, self.trainer.steps, last=last) is not None:

@@ -20,6 +20,7 @@ from ..recipe import light
 from ..tensor import Tensor
 from ..version import __version__
 from .history import History, Row
+from .interrupts import Interrupts
 
 KIND = "nnbackend checkpoint"
 PARTS = ("loss", "metrics", "optimizer", "schedule")  # what a trainer is made of, besides the net
@@ -152,13 +153,15 @@ def restore(
                 schedule.load_state_dict(moved)
             optimizer.load_state_dict(before)
             raise
-        fill()
-        for p, value in others.items():
-            p.assign(value)
-        for p, gradient in gradients.items():
-            p.grad = gradient
-    trainer.history.rows[:] = history
-    trainer.steps = steps
+        with Interrupts() as signals:
+            fill()
+            for p, value in others.items():
+                p.assign(value)
+            for p, gradient in gradients.items():
+                p.grad = gradient
+            trainer.history.rows[:] = history
+            trainer.steps = steps
+    signals.pass_on()
     crash.point("resume.after")
     return fit  # type: ignore[no-any-return]
 

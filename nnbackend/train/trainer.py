@@ -220,6 +220,7 @@ class Trainer:
                 raise IncompatibleCheckpointError(f"fit: {refusal(found)}")
             if not (found and here):  # in this process it may well be another fit
                 run.go_on(state, found)
+                run.unseen = isinstance(before, Run) and before.unseen
         except BaseException:
             self._unfinished = before
             raise

@@ -258,9 +258,14 @@ def test_classes_that_fail_are_an_error_of_ours(path):
 
     registered["Failing"] = Failing
     try:
-        for what in ("exit", "memory", "deep"):
+        for what in ("exit", "deep"):
             module = {"class": "Failing", "arguments": {"what": what}}
             assert "boom" in refused(path, json.dumps({"format": 2, "value": {"module": module, "at": ""}}))
+        with pytest.raises(MemoryError, match="boom"):  # not the file's fault
+            refused(
+                path,
+                json.dumps({"format": 2, "value": {"module": {**module, "arguments": {"what": "memory"}}, "at": ""}}),
+            )
     finally:
         del registered["Failing"]
 
