@@ -54,11 +54,12 @@ class Remembers:
         """Note the arguments."""
         if (budget := hollow.get()) is not None:
             budget.spend()
-        self = object.__new__(cls)
+        make = super().__new__  # object's, or that of another base
+        self = make(cls) if make is object.__new__ else make(cls, *args, **kw)
         self.__dict__["_recipe"] = Recipe(cls, tuple(map(light, args)), {name: light(x) for name, x in kw.items()})
         return self
 
-    def recipe(self) -> Recipe:
+    def _own_recipe(self) -> Recipe:
         """How to make it again."""
         return self._recipe
 
@@ -68,7 +69,7 @@ def light(value: Any) -> Any:
     if value is None or (isinstance(value, bool | int | float | str | Recipe) and not is_number(value)):
         return value
     if isinstance(value, Remembers):
-        return value.recipe()
+        return value._own_recipe()
     if isinstance(value, tuple | list):
         return [light(part) for part in value] if isinstance(value, list) else tuple(map(light, value))
     if isinstance(value, Mapping):

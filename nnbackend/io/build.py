@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from ..backend import NUMPY
+from ..backend import FLOATING, NUMPY
 from ..cells import Buffer, Cell, Parameter, Scalar, structure
 from ..errors import CheckpointError, IncompatibleCheckpointError, UnsafeFileError
 from ..nn import Module, RandomModule
@@ -266,7 +266,7 @@ def stand(module: Module, text: Mapping[str, Any]) -> None:
     for name, m in module.named_modules():
         m.training = name not in modes
     for name, p in module.named_parameters():
-        p.requires_grad_(trained.get(name, p.requires_grad))
+        p.requires_grad_(trained.get(name, p.dtype in FLOATING))
     modules, paths = dict(module.named_modules()), text.get("paths", {})
     for name, m in modules.items():
         path = paths.get(name, usual_path(modules, name))

@@ -122,7 +122,7 @@ def sane(place: str) -> str:
 
 def described(module: Module, builder: Builder, extra: dict[str, Cell]) -> dict[str, Any]:
     """How to build a module; notes what is to be kept beside its state. CannotBeBuilt says why that is impossible."""
-    text: dict[str, Any] = plain(module.recipe())
+    text: dict[str, Any] = plain(module._own_recipe())
     try:
         twin = builder.module(text)
         text["changes"] = _changed(module, twin, builder, extra)
@@ -190,7 +190,9 @@ def standing(module: Module, twin: Module | None = None) -> dict[str, Any]:
     return {
         "evaluating": [name for name, m in modules.items() if not m._training],
         "requires_grad": {
-            name: p.requires_grad for name, p in module.named_parameters() if p.requires_grad != trained.get(name, True)
+            name: p.requires_grad
+            for name, p in module.named_parameters()
+            if not (p.requires_grad and trained.get(name, True))
         },
         "paths": {name: m.path for name, m in modules.items() if m.path != usual_path(modules, name)},
         "keys": {name: f"{m.key:032x}" for name, m in modules.items() if isinstance(m, RandomModule)},
@@ -258,13 +260,13 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, FunctionType):
         return a.__code__ is b.__code__ and _equal(_inside(a), _inside(b))
     if isinstance(a, MethodType):
-        return a.__func__ is b.__func__
+        return a.__func__ is b.__func__ and (isinstance(a.__self__, Module) or _equal(a.__self__, b.__self__))
     kind: Any = type(a)
     if kind.__eq__ is not object.__eq__:
         with suppress(Exception):  # such as that of a dataclass with arrays
             return bool(a == b)
         return False
-    return _equal(getattr(a, "__dict__", None), getattr(b, "__dict__", None))
+    return _equal(_made_of(a), _made_of(b))
 
 
 def _simple(x: Any) -> Any:
@@ -272,9 +274,21 @@ def _simple(x: Any) -> Any:
     return light(x) if is_number(x) or (hasattr(x, "itemsize") and not is_array(x)) else x
 
 
+def _made_of(x: Any) -> Any:
+    """What a copy of an object would be made of; slots and the insides of a `functools.partial` are part of it."""
+    try:
+        return x.__reduce_ex__(2)
+    except Exception:  # such as a lock
+        return getattr(x, "__dict__", None)
+
+
 def _inside(function: FunctionType) -> list[Any]:
     """What a function has of its surroundings."""
-    return [function.__defaults__, *(cell.cell_contents for cell in function.__closure__ or ())]
+    return [
+        function.__defaults__,
+        function.__kwdefaults__,
+        *(cell.cell_contents for cell in function.__closure__ or ()),
+    ]
 
 
 def _same(array: Any, old: Any) -> bool:

@@ -238,7 +238,7 @@ class Content:
         if "value" in self.text and (len(found) != 1 or found[0]["at"]):
             raise IncompatibleCheckpointError(
                 f"expected a file with one model, got a {_what(self.text['value'])} with {len(found)}. "
-                "Load it without into=."
+                "Load it without into=, or into={...} with the models at their places."
             )
         return found[0]["module"] if found else {}
 

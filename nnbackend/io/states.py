@@ -52,6 +52,9 @@ def put_back(into: Any, value: Any) -> tuple[Any, Callable[[], None]]:
 
     IncompatibleCheckpointError if something is missing; then, or if an object refuses, all are as they were.
     """
+    if not (isinstance(into, dict | list | tuple) or remembers(into)):
+        got = f"the class {into.__name__}" if isinstance(into, type) else f"a {type(into).__name__}"
+        raise TypeError(f"load: expected into= a model, what has a state_dict, or a dict or list of them, got {got}.")
     pairs: list[tuple[Any, Any]] = []
     result = _paired(into, value, "", pairs)
     undo: list[Callable[[], None]] = []

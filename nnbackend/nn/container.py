@@ -28,11 +28,11 @@ class _Holder(Module):
     def __len__(self) -> int:
         return len(self._items())
 
-    def recipe(self) -> Recipe:
+    def _own_recipe(self) -> Recipe:
         """One of the classes below is made of what it holds now."""
         kind, items = type(self), {name: light(value) for name, value in self._items().items()}
         if kind not in (Sequential, ModuleList, ModuleDict, ParameterList, ParameterDict):
-            return super().recipe()
+            return super()._own_recipe()
         if not isinstance(self, _List) or list(items) != [str(i) for i in range(len(items))]:
             return Recipe(kind, (items,), {})
         return Recipe(kind, (*items.values(),) if kind is Sequential else ([*items.values()],), {})

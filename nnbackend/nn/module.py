@@ -40,7 +40,7 @@ class Module(Remembers):
     _training = True
 
     def __init__(self) -> None:
-        pass
+        super().__init__()  # of other bases
 
     def forward(self, *args: Any, **kw: Any) -> Any:
         """What the layer computes."""

@@ -106,15 +106,17 @@ class Run:
             hi += n
         return parts
 
-    def remembered(self, p: Parameter) -> Memory:
-        """What is remembered of one parameter, in its shape."""
-        numbers = {name: cell.value for name, cell in self.numbers.items()}
+    def remembered(self) -> dict[Parameter, Memory]:
+        """What is remembered of each parameter, in its shape."""
+        steps, numbers = self.steps.value, {name: cell.value for name, cell in self.numbers.items()}
         if self.alone:
-            return Memory(self.steps.value, {name: slot.array for name, slot in self.slots.items()}, numbers)
-        start = next(o for o, q in zip(self._offsets(), self.parameters, strict=True) if q is p)
-        stop = start + math.prod(p.shape)
-        slots = {n: namespace(s.array).reshape(s.array[start:stop], p.shape) for n, s in self.slots.items()}
-        return Memory(self.steps.value, slots, numbers)
+            slots = {name: slot.array for name, slot in self.slots.items()}
+            return {p: Memory(steps, slots, numbers) for p in self.parameters}
+        found = {}
+        for p, (start, stop) in zip(self.parameters, itertools.pairwise(self._offsets()), strict=True):
+            slots = {n: namespace(s.array).reshape(s.array[start:stop], p.shape) for n, s in self.slots.items()}
+            found[p] = Memory(steps, slots, numbers)
+        return found
 
     def _offsets(self) -> Iterator[int]:
         return itertools.accumulate((math.prod(p.shape) for p in self.parameters), initial=0)

@@ -62,9 +62,9 @@ class LRScheduler(Remembers):
         object.__setattr__(self, name, value)
         structure.changed(f"a setting of {type(self).__name__}")
 
-    def recipe(self) -> Recipe:
+    def _own_recipe(self) -> Recipe:
         """How to make one like it, for any optimizer."""
-        return super().recipe().without("optimizer")
+        return super()._own_recipe().without("optimizer")
 
     # -- what a subclass writes
     def value(self, n: Any, base: Any, **own: Any) -> Any:

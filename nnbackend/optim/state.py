@@ -50,9 +50,9 @@ class ParameterState(Remembers):
         """A copy has copies of the parameters, which are laid out anew."""
         self.__dict__.update(state, _version=-1)
 
-    def recipe(self) -> Recipe:
+    def _own_recipe(self) -> Recipe:
         """How to make one like it, for any parameters."""
-        return super().recipe().without("params")
+        return super()._own_recipe().without("params")
 
     # -- what a subclass writes
     def slots(self, group: ParamGroup, p: Parameter) -> Mapping[str, Start]:
@@ -112,7 +112,7 @@ class ParameterState(Remembers):
         self._version = structure.version
 
     def _history(self) -> History:
-        return {p: run.remembered(p) for _, run in self._runs for p in run.parameters}
+        return _remembered(self._runs)
 
     def _names(self, group: ParamGroup, run: Run) -> set[str]:
         return set(self._slots(group, run.parameters[0]))
@@ -139,7 +139,7 @@ class ParameterState(Remembers):
         def back() -> None:
             if self._runs is not runs:
                 place = {p: i for i, (_, run) in enumerate(self._runs) for p in run.parameters}
-                self._rebuild({p: run.remembered(p) for _, run in runs for p in run.parameters}, apart=place.get)
+                self._rebuild(_remembered(runs), apart=place.get)
 
         return back
 
@@ -214,6 +214,10 @@ class ParameterState(Remembers):
             f"{k}={v}" for k, v in (self.param_groups[0].settings() if self.param_groups else self.defaults).items()
         )
         return f"{type(self).__name__}({settings})"
+
+
+def _remembered(runs: list[tuple[ParamGroup, Run]]) -> History:
+    return {p: memory for _, run in runs for p, memory in run.remembered().items()}
 
 
 def check_state(owner: ParameterState, state: Any) -> None:

@@ -127,6 +127,13 @@ class Compiled:
         """No quick way in."""
         self._quick: tuple[int, Callable[..., Any]] = (-1, self._slow)  # one object: threads may call meanwhile
 
+    def forget(self) -> None:
+        """Let go of all programs, and of the arrays that they hold: the next calls are recorded anew."""
+        with self._lock:
+            self._variants.clear()
+            self._latest = None
+            self._forget()
+
     def __call__(self, *args: Any, **kw: Any) -> Any:
         """The step."""
         arity, fast = self._quick

@@ -8,6 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,9 +44,9 @@ class Checkpoints:
         mode: str = "min",
         on_error: str = "warn",
     ) -> None:
-        if every is not None and every < 1:
+        if every is not None and index(every) < 1:
             raise ValueError(f"Checkpoints: expected every >= 1 steps or None, got {every}.")
-        if keep < 1 or not seconds >= 0:
+        if index(keep) < 1 or not seconds >= 0:
             raise ValueError(f"Checkpoints: expected keep >= 1 and seconds >= 0, got {keep} and {seconds}.")
         if mode not in ("min", "max"):
             raise ValueError(f'Checkpoints: expected mode "min" or "max", got {mode!r}.')

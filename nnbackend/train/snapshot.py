@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from .. import crash
 from ..backend import CPU, NUMPY, dtype_name
 from ..cells import Parameter
-from ..errors import IncompatibleCheckpointError
+from ..errors import CheckpointError, IncompatibleCheckpointError
 from ..io import safetensors
 from ..io.build import Builder, explained
 from ..io.describe import CannotBeBuilt, plain
@@ -106,7 +107,8 @@ def _columns(history: History) -> dict[str, Any]:
         values: Any = [history.rows[i][name] for i in rows]
         kinds = {type(value) for value in values}
         if kinds in ({int}, {float}):  # what callbacks have put there may be anything
-            values = xp.asarray(values, dtype="int64" if kinds == {int} else "float64")
+            with suppress(OverflowError):
+                values = xp.asarray(values, dtype="int64" if kinds == {int} else "float64")
         columns[name] = {"rows": xp.asarray(rows, dtype="int64"), "values": values}
     return {"length": len(history), "columns": columns}
 
@@ -201,6 +203,14 @@ def rebuilt(content: Content, given: Mapping[str, Any]) -> tuple[Module, dict[st
     return net, {**arguments, "schedule_every": every, "seed": parts["seed"]}
 
 
+def kept(path: Path) -> dict[str, Any] | None:
+    """What the `Checkpoints` that wrote this file remembered, if it is there and sound."""
+    with suppress(CheckpointError, OSError), safetensors.File(path) as file, explained("the checkpoint"):
+        state = Builder().value(checked(Content(file)).text["value"]["dict"]["fit"]["dict"]["checkpoints"])
+        return state if isinstance(state, dict) else None
+    return None
+
+
 def checked(content: Content) -> Content:
     """What is in the file. IncompatibleCheckpointError if it is not a checkpoint of a trainer."""
     value = content.text.get("value")
@@ -229,7 +239,7 @@ def refusal(found: Mapping[str, str]) -> str:
     """What to say of differences."""
     return (
         f"expected the run that the checkpoint is of, got another: {'; '.join(found.values())}. "
-        "Go on as before, or all the same with override=True."
+        "Go on as before, or all the same by load_checkpoint or Trainer.resume with override=True."
     )
 
 

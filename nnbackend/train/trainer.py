@@ -21,14 +21,14 @@ from ..io.safetensors import File
 from ..metrics import Metric, metric
 from ..nn import Module, evaluating
 from ..optim import LRScheduler, Optimizer, ReduceLROnPlateau
-from ..program import compile
+from ..program import Compiled, compile
 from ..tensor import Tensor
 from .callback import callback
-from .checkpoints import Checkpoints, newest, numbered
+from .checkpoints import BEST, Checkpoints, newest, numbered
 from .edge import features, targets
 from .history import History, Row
 from .run import Pair, Path, Run
-from .snapshot import rebuilt, refusal, restore, snapshot
+from .snapshot import PARTS, kept, rebuilt, refusal, restore, snapshot
 
 Loss = Callable[[Any, Any], Any]
 LOSSES: dict[str, Loss] = {
@@ -174,6 +174,8 @@ class Trainer:
             self._load(keeper.folder, differs=run.differs)
         if keeper is not None:
             keeper.prepare(self.steps, resumed=resume)
+            if self.steps and keeper.best is not None and keeper.best_value is None:  # of an earlier fit
+                keeper.load_state_dict(kept(keeper.folder / BEST) or keeper.state_dict())
         self._go_on(run, finished=resume)
         run.train(every=1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose=verbose)
         return self.history
@@ -253,6 +255,9 @@ class Trainer:
         self._check_idle("load_checkpoint")
         with self._lock:
             self._unfinished = newest(path, lambda file: restore(self, file, override, differs))
+        for step in (self._step, self._gather):
+            if isinstance(step, Compiled):  # its programs hold the old memory of the optimizer
+                step.forget()
         self._override = override
 
     @classmethod
@@ -265,6 +270,10 @@ class Trainer:
         `net`, `loss`, `metrics`, `optimizer`, `schedule`, as for a new trainer; the error lists what is missing. See
         `load_checkpoint`.
         """
+        if unknown := given.keys() - PARTS:
+            raise TypeError(f"resume: expected net, {', '.join(PARTS)}, got {', '.join(sorted(unknown))}.")
+        if not isinstance(net, Module | None):
+            raise TypeError(f"resume: expected a model as net, got a {type(net).__name__}.")
 
         def made(file: Path) -> Any:
             with naming(file), File(file) as opened:
