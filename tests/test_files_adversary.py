@@ -1,6 +1,7 @@
 """What an adversarial reader of model files and checkpoints found: changes that got lost, and mistakes that passed."""
 
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import pytest
 import nnbackend as nb
 from nnbackend import functional as F
 from nnbackend import nn, optim
-from nnbackend.errors import IncompatibleCheckpointError
+from nnbackend.errors import CheckpointWriteError, IncompatibleCheckpointError
 from nnbackend.optim.flat import Run
+from nnbackend.recipe import registered
 
 X = np.linspace(-1, 1, 60, dtype="float32").reshape(20, 3)
 Y = X.sum(1, keepdims=True)
@@ -266,3 +268,53 @@ def test_another_fit_does_not_put_a_worse_model_in_the_place_of_the_best(tmp_pat
     (tmp_path / "best.safetensors").write_bytes(b"damaged")
     trainer.fit(X, Y, epochs=1, verbose=False, checkpoints=nb.Checkpoints(tmp_path, best="loss"))
     assert best() == trainer.history["loss"][-1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_settings_that_change_while_training_go_along(tmp_path, known):
+    class Warm(nn.Module):
+        def __init__(self):
+            self.fc, self.temperature = nn.Linear(4, 3), 1.0
+
+        def forward(self, x):
+            return self.fc(x) * self.temperature
+
+    def trainer():
+        return nb.Trainer(Warm(), "cross_entropy", "sgd", seed=0, device="cpu")
+
+    class Cool(nb.Callback):
+        def on_epoch_end(self, trainer, row):
+            trainer.net.temperature *= 0.5
+
+    if known:
+        registered["Warm"] = Warm
+    try:
+        X, y = np.ones((8, 4), "float32"), np.zeros(8, int)
+        first, again = trainer(), trainer()
+        first.fit(X, y, 3, verbose=False, callbacks=[Cool()])
+        first.save_checkpoint(tmp_path / "c.safetensors")
+        again.load_checkpoint(tmp_path / "c.safetensors")
+        assert again.net.temperature == 0.125
+    finally:
+        registered.pop("Warm", None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are held on POSIX")
+def test_two_runs_in_one_folder_are_one_too_many(tmp_path):
+    class Second(nb.Callback):
+        def on_epoch_end(self, trainer, row):
+            with pytest.raises(CheckpointWriteError, match=r"no other run.*choose another folder"):
+                other.fit(X, y, verbose=False, checkpoints=tmp_path)
+            seen.append(other.steps)
+
+    seen = []
+    X, y = np.ones((8, 4), "float32"), np.zeros(8, int)
+    one, other = (nb.Trainer(nn.Linear(4, 3), "cross_entropy", "sgd", device="cpu") for _ in range(2))
+    one.fit(X, y, 1, verbose=False, checkpoints=tmp_path, callbacks=[Second()])
+    assert seen == [0]
+    one.fit(X, y, 1, verbose=False, checkpoints=tmp_path)
+
+
+def test_a_class_for_an_optimizer_is_named():
+    with pytest.raises(TypeError, match=r"template such as optim\.SGD\(lr=0\.1\), got SGD"):
+        nb.Trainer(nn.Linear(2, 2), optimizer=optim.SGD)

@@ -92,6 +92,20 @@ def check_writable(path: _Path) -> None:
         raise _explained(path, "a place that can be written", error, _UNTOUCHED) from error
 
 
+@contextmanager
+def held(folder: _Path) -> Iterator[None]:
+    """Inside, nobody else holds the folder: BlockingIOError if somebody does. Where folders cannot be held, nothing."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _hold(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
 def remove_stale(folder: _Path) -> None:
     """Remove what killed writers left in `folder`: temporary files older than a minute that no process holds.
 
@@ -114,7 +128,7 @@ def _remove_unless_held(path: str) -> None:
             os.unlink(path)
 
 
-def _hold(file: BinaryIO) -> bool:
+def _hold(file: BinaryIO | int) -> bool:
     """Lock the file until it is closed, so that others see that it is in use; False where that is not possible."""
     if fcntl is None:
         return False

@@ -184,6 +184,7 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "evaluating": _is_texts, "requires_grad": _maps_to(bool), "paths": _maps_to(str),
     "keys": _maps_to(lambda x: isinstance(x, str) and re.fullmatch("[0-9a-f]{32}", x) is not None),
     "numbers": _maps_to(lambda x: type(x) in (int, float)),
+    "settings": _maps_to(lambda x: isinstance(x, bool | int | float | str)),
     "extra": _is_texts, "renamed": _maps_to(str), "tied": _maps_to(str),
 }  # fmt: skip
 
@@ -273,6 +274,16 @@ def stand(module: Module, text: Mapping[str, Any]) -> None:
         if m.path != path:
             m.__dict__["path"] = path
     randomness(module, text)
+
+
+def settle(module: Module, text: Mapping[str, Any]) -> None:
+    """Plain settings of a model that was not built, but given, as they were."""
+    modules, plain = dict(module.named_modules()), (bool, int, float, str)
+    for place, value in {**text.get("changes", {}), **text.get("settings", {})}.items():
+        path, _, name = place.rpartition(".")
+        now = vars(modules[path]).get(name) if path in modules else None
+        if type(value) in plain and type(now) in plain and now != value and name not in (*INTERNAL, "key"):
+            setattr(modules[path], name, value)
 
 
 def usual_path(modules: Mapping[str, Module], name: str) -> str:

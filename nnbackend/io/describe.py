@@ -202,6 +202,11 @@ def standing(module: Module, twin: Module | None = None) -> dict[str, Any]:
             for name, x in m.__dict__.items()
             if isinstance(x, Scalar)
         },
+        "settings": {}
+        if twin is not None
+        else {  # else they are in the recipe, or in the changes
+            _below(path, name): x for path, name, x in _attributes(module) if type(x) in (bool, int, float, str)
+        },
     }
 
 

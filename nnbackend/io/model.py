@@ -24,7 +24,7 @@ from ..tape import clock
 from ..tensor import Tensor
 from ..version import __version__
 from . import safetensors
-from .build import Builder, explained, randomness, stand, well_formed
+from .build import Builder, explained, randomness, settle, stand, well_formed
 from .describe import STORED, Description, sane
 from .header import naming, parse
 from .states import models_in, put_back
@@ -40,8 +40,9 @@ def save(value: Any, path: Path, dtype: str | None = None) -> None:
 
     `value` may also be a tensor, an encoder of `nb.data`, what has a `state_dict` (optimizers, schedules, averages,
     loaders) or is a random generator of NumPy's, a number, text, or lists, tuples and dicts of all of these.
-    Tied weights are stored once. With `dtype` "float16" or "bfloat16" floats are rounded for the file, and are what
-    they were after loading. CheckpointWriteError if the disk refuses; the old file is then untouched.
+    Tied weights are stored once; two models that share some come back apart, unless into a nest of such two. With
+    `dtype` "float16" or "bfloat16" floats are rounded for the file, and are what they were after loading.
+    CheckpointWriteError if the disk refuses; the old file is then untouched.
     """
     if dtype not in (None, "float16", "bfloat16"):
         raise DTypeError(f'save: expected dtype "float16", "bfloat16" or None, got {dtype!r}.')
@@ -133,11 +134,13 @@ class Content:
         fill()
         return value
 
-    def decoded(self, place: Device, given: Mapping[str, Module] | None = None) -> tuple[Any, Callable[[], None]]:
+    def decoded(
+        self, place: Device, given: Mapping[str, Module] | None = None, views: str = ""
+    ) -> tuple[Any, Callable[[], None]]:
         """All of it, with models that get their weights when the function is called that comes second.
 
         Models that are `given` stand for those at these places in the value; they stay on their devices, and nothing
-        changes before that call, which does not fail.
+        changes before that call, which does not fail. Tensors with names that begin with `views` stay the file's.
         """
         if "value" not in self.text:
             return {name: Tensor(_put(self.host(name), place)) for name in self.file}, lambda: None
@@ -148,6 +151,8 @@ class Content:
                 got = "it twice" if name in used else "none"
                 raise UnsafeFileError(f"expected a tensor {name!r:.80} in the file once, got {got}. Do not trust it.")
             used.add(name)
+            if views and name.startswith(views):
+                return Tensor(self.seen(name))
             return Tensor(_put(self.host(name), place))
 
         largest = max((math.prod(self.file.shape(name)) for name in self.file), default=0)
@@ -166,8 +171,10 @@ class Content:
                     else:
                         cell.rehome(_put(self.host(name), place))
                         cell.written = clock()
-                if at not in builder.given:
-                    _settle(module, {id(cell) for _, cell in cells}, place)
+                if at in builder.given:
+                    settle(module, text)
+                else:
+                    _own(module, {id(cell) for _, cell in cells}, place)
                 stand(module, text)
 
         return value, fill
@@ -302,7 +309,7 @@ def _put(host: HostArray, place: Device) -> Any:
     return host if place == CPU else place.put(host)
 
 
-def _settle(module: Module, filled: set[int], place: Device) -> None:
+def _own(module: Module, filled: set[int], place: Device) -> None:
     """What no file holds becomes the module's own, and all is on one device."""
     for _, cell in module._named_cells(Cell):
         if id(cell) not in filled:  # it may still be somebody's constant

@@ -8,13 +8,14 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import crash
 from ..errors import CheckpointWriteError, CorruptCheckpointError
-from ..io.atomic import check_writable, remove_stale
+from ..io.atomic import check_writable, held, remove_stale
 from .history import Row
 
 Result = TypeVar("Result")
@@ -59,17 +60,29 @@ class Checkpoints:
         self._damaged: set[int] = set()  # the steps of files that this run could not go on from
         self._written = time.monotonic()
 
-    def prepare(self, steps: int, resumed: bool = False) -> None:
-        """A trial before training starts. CheckpointWriteError if nothing can be written there.
-
-        ValueError if checkpoints of another run are there; when `resumed`, those of later steps are known as damaged.
-        """
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, no other run writes there. CheckpointWriteError if one does, or if there can be no such folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointWriteError(
                 f"{self.folder}: expected to make this folder, got {error.strerror}. Choose another."
             ) from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.folder))
+            except BlockingIOError as error:
+                raise CheckpointWriteError(
+                    f"{self.folder}: expected no other run to write here, got one. Wait, or choose another folder."
+                ) from error
+            yield
+
+    def prepare(self, steps: int, resumed: bool = False) -> None:
+        """A trial before training starts. CheckpointWriteError if nothing can be written there.
+
+        ValueError if checkpoints of another run are there; when `resumed`, those of later steps are known as damaged.
+        """
         check_writable(self.folder / NAME.format(steps))
         remove_stale(self.folder)
         self._damaged = {n for n, _ in numbered(self.folder) if n > steps}

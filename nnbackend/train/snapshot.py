@@ -130,11 +130,11 @@ def restore(
             then = Builder().value(content.text["value"]["dict"]["configuration"])
             found = differences(then, now)
             if "net" not in found or override:  # else the weights may not even fit
-                state, fill = content.decoded(CPU, given)
+                state, fill = content.decoded(CPU, given, views="optimizer.")
                 found |= differs(state["fit"]) if differs is not None and state["fit"] is not None else {}
         if found and not override:
             raise IncompatibleCheckpointError(refusal(found))
-        optimizer, before = trainer.optimizer, trainer.optimizer.state_dict()
+        optimizer, before = trainer.optimizer, trainer.optimizer.state_dict(copy=False)  # loading makes new arrays
         schedule, moved = trainer.schedule, None if trainer.schedule is None else trainer.schedule.state_dict()
         changed = found.keys() & {"optimizer", "schedule"}  # the settings asked for win, and states stay
         try:
@@ -183,7 +183,7 @@ def rebuilt(content: Content, given: Mapping[str, Any]) -> tuple[Module, dict[st
     if wanted := [f"{name}= ({why})" for name, why in reasons.items() if why is not None and name not in given]:
         raise IncompatibleCheckpointError(f"expected what files cannot hold to be given: {', '.join(wanted)}.")
     at = {name: given[name] for name in ("net", "loss") if isinstance(given.get(name), Module)}
-    state, fill = content.decoded(CPU, at)
+    state, fill = content.decoded(CPU, at, views="optimizer.")
     net = state["net"]
     if "net" not in given:
         fill()

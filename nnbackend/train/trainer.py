@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from operator import index
 from typing import Any
 
@@ -82,7 +83,10 @@ class Trainer:
         self.device, self.seed = find_device(device), seed
         self.net = net if seed is None else net.init(seed, only_fresh=True)
         self.net.to(self.device)
-        template: Optimizer = _named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
+        template: Any = _named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
+        if not isinstance(template, Optimizer):
+            got = getattr(optimizer, "__name__", type(optimizer).__name__)
+            raise TypeError(f"optimizer: expected a name or a template such as optim.SGD(lr=0.1), got {got}.")
         self.optimizer = template if template.param_groups else template.bind(net.parameters())
         self.schedule = None if schedule is None else _scheduled(self.optimizer, schedule)
         self.schedule_every = "report" if isinstance(self.schedule, ReduceLROnPlateau) else schedule_every
@@ -153,8 +157,9 @@ class Trainer:
         Returns the history of all fits. NonFiniteError if the loss turns NaN or infinite; DataError names bad rows.
 
         `checkpoints` is a folder, or `nb.Checkpoints` for more say; with `resume` the run goes on from the newest one
-        there, if there is any. Ctrl-C and SIGTERM end the fit after the step: it stands at a whole step, and the same
-        call goes on from there; so does that after `Trainer.resume`. IncompatibleCheckpointError if it is another run.
+        there, if there is any. Ctrl-C and SIGTERM end the fit after the step: `trainer.interrupted` is then True, and
+        the same call goes on from there; so does that after `Trainer.resume`. IncompatibleCheckpointError if it is
+        another run.
         """
         if epochs < 0:
             raise ValueError(f"fit: expected epochs >= 0, got {epochs}.")
@@ -170,14 +175,15 @@ class Trainer:
         self._check_best(keeper, held_out)
         loader = DataLoader(*data, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
         run = Run(self, loader, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
-        if keeper is not None and resume and any(numbered(keeper.folder)):
-            self._load(keeper.folder, differs=run.differs)
-        if keeper is not None:
-            keeper.prepare(self.steps, resumed=resume)
-            if self.steps and keeper.best is not None and keeper.best_value is None:  # of an earlier fit
-                keeper.load_state_dict(kept(keeper.folder / BEST) or keeper.state_dict())
-        self._go_on(run, finished=resume)
-        run.train(every=1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose=verbose)
+        with nullcontext() if keeper is None else keeper.held():
+            if keeper is not None:
+                if resume and any(numbered(keeper.folder)):
+                    self._load(keeper.folder, differs=run.differs)
+                keeper.prepare(self.steps, resumed=resume)
+                if self.steps and keeper.best is not None and keeper.best_value is None:  # of an earlier fit
+                    keeper.load_state_dict(kept(keeper.folder / BEST) or keeper.state_dict())
+            self._go_on(run, finished=resume)
+            run.train(1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose)
         return self.history
 
     def _check_idle(self, what: str) -> None:
