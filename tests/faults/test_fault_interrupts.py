@@ -87,13 +87,13 @@ def interrupts(folder: Path, count: int, epochs: int, seed: int) -> None:
 
 
 def test_interrupts_at_any_moment_leave_whole_steps(tmp_path: Path) -> None:
-    interrupts(tmp_path, 5, epochs=40, seed=1)
+    interrupts(tmp_path, 5, epochs=80, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_30_interrupts_at_any_moment_leave_whole_steps(tmp_path: Path) -> None:
-    interrupts(tmp_path, 30, epochs=100, seed=2)
+    interrupts(tmp_path, 30, epochs=250, seed=2)
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
