@@ -8,9 +8,21 @@ import sys
 from pathlib import Path
 
 import hypothesis
+import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))  # examples are tested as modules, too
 hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)
 hypothesis.settings.register_profile("dev", max_examples=10, deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def few_names():
+    """Classes that one test registers are unknown to the next."""
+    from nnbackend.recipe import registered  # some tests look at what an import of the library brings along
+
+    known = dict(registered)
+    yield
+    registered.clear()
+    registered.update(known)

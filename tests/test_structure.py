@@ -28,16 +28,8 @@ import nnbackend as nb
 from nnbackend import functional as F
 from nnbackend import nn, optim, tree
 from nnbackend.errors import ShapeError
-from nnbackend.recipe import registered
 
-
-@pytest.fixture(autouse=True)
-def _few_names():
-    """Classes of one test are unknown to the next."""
-    known = dict(registered)
-    yield
-    registered.clear()
-    registered.update(known)
+pytestmark = pytest.mark.usefixtures("few_names")
 
 
 @pytest.fixture

@@ -15,14 +15,7 @@ from nnbackend.cells import Buffer
 from nnbackend.errors import IncompatibleCheckpointError
 from nnbackend.recipe import registered
 
-
-@pytest.fixture(autouse=True)
-def _few_names():
-    """Classes of one test are unknown to the next."""
-    known = dict(registered)
-    yield
-    registered.clear()
-    registered.update(known)
+pytestmark = pytest.mark.usefixtures("few_names")
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_the_iris_recipe_equals_its_numpy_twin():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seeds", [range(50), pytest.param(range(50, 200), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 200), marks=pytest.mark.long)])
 def test_the_tutorials_recipe_over_all_seeds(seeds):
     """Its mean test accuracy; the tutorial's own figure is 0.934 over 200."""
     assert np.mean([iris.run("tutorial", seed)[1] for seed in seeds]) >= 0.92

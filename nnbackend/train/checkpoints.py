@@ -30,9 +30,9 @@ class Checkpoints:
 
     One is written every so many steps (`every`), or else every so many `seconds`, when the fit ends, and when it is
     interrupted; the last `keep` stay. With `best="val_loss"` the model with the lowest value (`mode="max"`: the
-    highest) in a reported epoch is in best.safetensors. If the disk refuses, `on_error` says whether to "warn" and go
-    on training, or to "stop"; the last write of a fit always raises. A folder that cannot be written to raises
-    CheckpointWriteError before training begins.
+    highest) in a reported epoch is in best.safetensors, `nb.load(path)["net"]`. If the disk refuses, `on_error` says
+    whether to "warn" and go on training, or to "stop"; the last write of a fit always raises. A folder that cannot be
+    written to, or that another run writes to, raises CheckpointWriteError before training begins.
     """
 
     def __init__(
