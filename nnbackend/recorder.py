@@ -52,6 +52,9 @@ class Recorder(Protocol):
     def scope(self, owner: Any) -> AbstractContextManager[Any]:
         """Around a call of a module or a step of an optimizer, whose plain settings the program depends on."""
 
+    def called(self, module: Any, given: Any, y: Any) -> None:
+        """At the end of its scope: `module` made `y` of the arguments `given`."""
+
     def watch(self, module: Any) -> None:
         """Somebody asks whether `module` is in training."""
 
@@ -67,7 +70,7 @@ class _Nobody:
     def _itself(self, x: Any) -> Any:
         return x
 
-    result = going_back = gradient = replaced = watch = _nothing
+    result = going_back = gradient = replaced = called = watch = _nothing
     known = made = _itself
 
     def operands(self, args: tuple[Any, ...], raw: list[Any]) -> list[Any]:

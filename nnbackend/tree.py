@@ -28,3 +28,8 @@ def mapped(fn: Callable[[Any], Any], x: Any) -> Any:
     if isinstance(x, dict):
         return {name: mapped(fn, part) for name, part in x.items()}
     return fn(x)
+
+
+def filled(form: Any, values: Iterator[Any]) -> Any:
+    """The same nest with other leaves, in order."""
+    return mapped(lambda _: next(values), form)

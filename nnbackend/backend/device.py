@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,9 +36,20 @@ class Device:
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Found again by name: models and trainers can be copied and pickled."""
+        return (
+            (device, (str(self),)) if self.backend.name in ("numpy", "cupy") else (_of, (self.backend.name, self.raw))
+        )
+
     def put(self, host: Any) -> Array:
         """A copy of host data (a NumPy array) on this device."""
         return self.backend.from_host(host, self.raw)
+
+
+def _of(library: str, raw: Any) -> Device:
+    import_module(library)  # which gave `raw`
+    return Device(library_backend(library), raw)
 
 
 DeviceLike: TypeAlias = Any  # a name, a Device, an array (its device), or the device object of an array library

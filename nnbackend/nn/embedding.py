@@ -21,6 +21,8 @@ class Embedding(Module):
     appears. `sparse` has no effect.
     """
 
+    whole_inputs = True
+
     def __init__(
         self,
         num_embeddings: int,

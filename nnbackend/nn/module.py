@@ -37,6 +37,7 @@ class Module(Remembers):
     """
 
     path = ""  # dotted, from the outermost module that has taken this one in
+    whole_inputs = False  # does it take whole numbers, such as the rows of a table?
     _training = True
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class Module(Remembers):
             else:
                 with r.scope(self):
                     y = self.forward(*args, **kw)
+                    r.called(self, (args, kw), y)
             return y if y.__class__ in TENSORS or not is_array(y) else Tensor(y)
         except NNBackendError as error:
             self._locate(error)

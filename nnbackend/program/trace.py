@@ -295,6 +295,9 @@ class Trace:
         finally:
             self.path, self.before = outer
 
+    def called(self, *told: Any) -> None:
+        """Nothing to write down."""
+
     def watch(self, module: Any) -> None:
         """The program depends on the mode of this module."""
         self.modes[id(module)] = (module, module._training)

@@ -15,6 +15,8 @@ class Callback:
     again to go on. A plain function of (trainer, row) is called at the end of each epoch.
     """
 
+    every_epoch = False  # does it need metrics and validation in every row?
+
     def on_fit_begin(self, trainer: Any) -> None:
         """Before the first step."""
 

@@ -2,38 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from mmap import mmap
 from typing import Any
 
 from ..backend import FLOATING, INTEGRAL, NUMPY, Device, HostArray, backend_of, is_array, to_host
 from ..creation import asarray, tensor
-from ..errors import DataError, DTypeError
+from ..errors import DataError, DTypeError, ShapeError
 from ..tensor import Tensor
 
+MADV_DONTNEED = 4 if sys.platform == "linux" else None  # what others mean by it may lose data
 BLOCK = 1 << 22  # bytes that are looked at together: data may be a file that is larger than memory
 
 
-def features(X: Any, device: Device, dtype: Any, name: str = "X") -> Tensor:
-    """Inputs in the model's dtype on its device, not copied where they are so already, and never written to.
+class Edge:
+    """What becomes of data on its way to a model: the model's dtype and device, but for whole numbers that stay.
 
-    DataError names the first NaN or infinity by row and column.
+    Inputs and targets are arrays, or tuples and dicts of arrays. What lies in a file stays there, and is brought over
+    batch by batch.
     """
-    t = _rows(X, name)
+
+    def __init__(self, device: Device, dtype: Any, whole: bool = False, classes: Callable[[Any], bool] = bool) -> None:
+        self.device, self.dtype = device, dtype
+        self.whole, self.classes = whole, classes  # do integers stay integers, in inputs and in targets of an output?
+
+    def inputs(self, X: Any, name: str = "X", check: bool = True, stay: bool = True) -> Any:
+        """Inputs. DataError names the first NaN or infinity by row and column."""
+        return self._nest(X, name, lambda key: self.whole, check, stay)
+
+    def targets(self, y: Any, name: str = "y", check: bool = True, stay: bool = True) -> Any:
+        """Targets; whole numbers know their range."""
+        return self._nest(y, name, self.classes, check, stay)
+
+    def batch(self, parts: Sequence[Any], check: bool, names: Sequence[str] = ("X", "y", "weight")) -> tuple[Any, ...]:
+        """Inputs, targets and weights of a batch, where the model can use them."""
+        x, *others = parts
+        moved = [self.inputs(x, names[0], check, stay=False)]
+        if others:
+            moved.append(self.targets(others[0], names[1], check, stay=False))
+        if len(others) > 1:
+            moved.append(self.weights(others[1], None, names[2]) if check else self.moved(others[1], False))
+        return tuple(moved)
+
+    def weights(self, weight: Any, rows: int | None = None, name: str = "sample_weight") -> Tensor:
+        """Weights of rows, (rows,). ValueError if they are negative, or all 0."""
+        t = checked(weight, name)
+        if t.ndim != 1 or (rows is not None and len(t) != rows):
+            expected = "(rows,)" if rows is None else f"({rows},)"
+            raise ShapeError(f"{name}: expected one weight a row, shape {expected}, got {t.shape}.")
+        if (lowest := float(t.min())) < 0 or (rows is not None and not float(t.max()) > 0):
+            raise ValueError(f"{name}: expected weights >= 0, and not all 0, got {lowest:g} as the lowest.")
+        return self.moved(t, False)
+
+    def moved(self, t: Tensor, whole: bool) -> Tensor:
+        """A part of the data where the model can use it; not copied if it is so already, and never written to."""
+        if not whole or t.dtype not in INTEGRAL:
+            plain: Tensor = t.to(self.device).astype(self.dtype).detach()
+            return plain
+        wide: Tensor = t.to(self.device).astype("int64")
+        if hasattr(t, "bounds"):
+            wide.bounds = t.bounds
+        return wide
+
+    def _nest(self, data: Any, name: str, whole: Callable[[Any], bool], check: bool, stay: bool) -> Any:
+        parts = nested(data)
+        if parts is None:
+            t = checked(data, name) if check else data
+            return t if stay and in_file(t) else self.moved(t, whole(None))
+        if not parts:
+            raise DataError(f"{name}: expected at least one array, got an empty {type(data).__name__}.")
+        made = {
+            key: self._nest(part, f"{name}[{key!r}]", lambda _, key=key: whole(key), check, stay)  # type: ignore[misc]
+            for key, part in parts.items()
+        }
+        return made if isinstance(data, Mapping) else tuple(made.values())
+
+
+def nested(data: Any) -> dict[Any, Any] | None:
+    """The parts of a tuple of arrays or of a dict, by place or name; a tuple of numbers or lists is data itself."""
+    if isinstance(data, Mapping):
+        return dict(data)
+    if isinstance(data, tuple) and data and all(is_array(x) or hasattr(x, "to_numpy") or nested(x) for x in data):
+        return dict(enumerate(data))
+    return None
+
+
+def checked(data: Any, name: str) -> Tensor:
+    """Rows of finite numbers, as they are."""
+    t = _rows(data, name)
     if t.dtype in FLOATING:
         _check_finite(t, name)
-    moved: Tensor = t.to(device).astype(dtype).detach()
-    return moved
+    return t
 
 
-def targets(y: Any, device: Device, dtype: Any, name: str = "y", classes: bool = True) -> Tensor:
-    """Integers stay integers, and know their range, where they may be `classes`; all else gets the model's dtype."""
-    t = _rows(y, name)
-    if t.dtype not in INTEGRAL or not classes:
-        return features(t, device, dtype, name)
-    wide: Tensor = t.to(device).astype("int64")
-    if hasattr(t, "bounds"):
-        wide.bounds = t.bounds
-    return wide
+def in_file(t: Tensor) -> bool:
+    """Whether an array lies in a memory-mapped file."""
+    return any(isinstance(base, mmap) for base in _bases(t))
+
+
+def let_go(t: Tensor) -> None:
+    """Pages of a file that have been read need not stay in memory; changes that are nowhere else do."""
+    modes = {getattr(base, "mode", None) for base in _bases(t)}
+    for base in _bases(t) if modes & {"r", "r+", "w+"} else ():
+        if isinstance(base, mmap) and MADV_DONTNEED is not None:
+            base.madvise(MADV_DONTNEED)
+
+
+def _bases(t: Tensor) -> Iterator[Any]:
+    """The array, and those whose memory it shares."""
+    base: Any = t.data
+    while base is not None:
+        yield base
+        base = getattr(base, "base", None)
 
 
 def fingerprint(t: Tensor) -> dict[str, Any]:
@@ -82,6 +163,7 @@ def _blocks(t: Tensor) -> Iterator[HostArray]:
     rows = max(1, BLOCK * len(t) // max(1, t.size * t.dtype.itemsize))
     for start in range(0, len(t), rows):
         yield to_host(t.data[(slice(start, min(start + rows, len(t))), ...)])
+        let_go(t)
 
 
 def _check_finite(t: Tensor, name: str) -> None:

@@ -17,19 +17,18 @@ from typing import Any
 from .. import crash
 from ..array import stack
 from ..backend import FLOATING, namespace, to_host
-from ..data import DataLoader
 from ..errors import CheckpointWriteError, IncompatibleCheckpointError, NonFiniteError
 from ..io.build import explained
 from ..tensor import Tensor
 from .callback import Callback, named
 from .checkpoints import Checkpoints
-from .edge import fingerprint
+from .feed import Rows, Stream
 from .history import line
 from .interrupts import Interrupts
 from .progress import Progress
 from .snapshot import differences
 
-Pair = tuple[Tensor, Tensor]
+Feed = Rows | Stream
 Path = str | os.PathLike[str]
 
 
@@ -39,8 +38,8 @@ class Run:
     def __init__(
         self,
         trainer: Any,
-        loader: DataLoader,
-        held_out: Pair | None,
+        feed: Feed,
+        held_out: Feed | None,
         epochs: int,
         accumulate: int,
         report_every: int | None,
@@ -48,10 +47,12 @@ class Run:
         checkpoints: Checkpoints | None,
     ) -> None:
         self.trainer, self.history = trainer, trainer.history
-        self.loader, self.held_out, self.accumulate = loader, held_out, accumulate
+        self.feed, self.held_out, self.accumulate = feed, held_out, accumulate
         self.epochs, self.report_every = epochs, report_every
         self.callbacks, self.checkpoints = callbacks, checkpoints
         self.losses: list[Tensor] = []  # of the batches of this epoch, still on the device
+        self.sizes: list[int] = []  # how many rows there are in each
+        self.stopped, self.final = "", True  # why somebody wants to stop, if so, and whether for good
         self.unread: list[Tensor] = []  # of epochs, still on the device
         self.written = -1  # the step of the last checkpoint
         self.unseen = False  # is the last row still to be compared with the best?
@@ -62,31 +63,21 @@ class Run:
 
     def begin(self, start: int) -> None:
         """With the epoch after `start` others."""
-        self.start, self.goal, self.loader.epoch = start, start + self.epochs, start
-
-    @property
-    def data(self) -> Pair:
-        """What it trains on."""
-        x, y = self.loader.arrays
-        return x, y
-
-    def _rows(self, i: int) -> int:
-        """How many rows there are in batch `i` of an epoch."""
-        size = self.loader.batch_size
-        return min(size, self.loader.rows - i * size)
+        self.start, self.goal = start, start + self.epochs
+        self.feed.begin(start)
 
     # -- as plain values ---------------------------------------------------------------------------------------------
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What must be the same for the same run. The data is looked at once."""
-        names = ("X", "y", *(("X_val", "y_val") if self.held_out else ()))
+        held_out = {} if self.held_out is None else self.held_out.prints()
         return {
-            "batch_size": self.loader.batch_size,
-            "shuffle": self.loader.shuffle,
+            **self.feed.settings(),
             "accumulate": self.accumulate,
             "report_every": self.report_every,
-            **{name: fingerprint(t) for name, t in zip(names, (*self.data, *(self.held_out or ())), strict=True)},
+            **self.feed.prints(),
+            **{f"{name}_val": said for name, said in held_out.items()},
         }
 
     def state(self) -> dict[str, Any]:
@@ -100,9 +91,11 @@ class Run:
             "goal": self.goal,
             "settings": self.settings,
             "loader": {
-                **self.loader.state_dict(), "epoch": len(self.history) + bool(losses), "batch": len(losses),
+                **self.feed.state_dict(), "epoch": len(self.history) + bool(losses), "batch": len(losses),
             },
             "losses": stack(losses) if losses else None,
+            "sizes": self.sizes[: len(losses)],
+            "stopped": self.stopped if self.final else "",
             "callbacks": {name: callback.state_dict() for name, callback in named(self.callbacks).items()},
             "checkpoints": None if self.checkpoints is None else self.checkpoints.state_dict(),
         }  # fmt: skip
@@ -119,15 +112,19 @@ class Run:
     def go_on(self, state: Mapping[str, Any], found: Mapping[str, str]) -> None:
         """Be where that run was, but for what was found to differ: an epoch of other batches begins anew."""
         position = state["loader"]
-        if found.keys() & {"batch_size", "shuffle", "accumulate", "X", "y"}:
+        if any(not name.endswith("_val") for name in found.keys() & self.settings.keys() - {"report_every"}):
             position = {**position, "epoch": position["epoch"] - bool(position["batch"]), "batch": 0}
         with explained("the checkpoint"):
-            losses = state["losses"].to(self.data[0].device) if position["batch"] else []
+            losses = state["losses"].to(self.trainer.device) if position["batch"] else []
         if len(losses) != position["batch"]:
             raise IncompatibleCheckpointError(f"fit: expected {position['batch']} losses, got {len(losses)}.")
         self.begin(state["start"])
-        self.loader.load_state_dict(position)
+        self.stopped = state.get("stopped", "")
+        self.feed.load_state_dict(position)
         self.losses = [losses[i] for i in range(len(losses))]
+        self.sizes = list(state.get("sizes", [])) if self.losses else []
+        if isinstance(self.feed, Rows):  # files of before did not say
+            self.sizes = [self.feed.batch_size] * len(self.losses)
         for name, callback in named(self.callbacks).items():
             if remembered := state["callbacks"].get(name):
                 callback.load_state_dict(remembered)
@@ -147,7 +144,7 @@ class Run:
                 self._keep_best()  # an error may have come in between
                 self._serve()
                 for epoch in passes:
-                    if not self._epoch(epoch, every, passes.write if verbose else None, signals):
+                    if self.stopped or not self._epoch(epoch, every, passes.write if verbose else None, signals):
                         break
             self.read()
             for callback in self.callbacks:
@@ -165,51 +162,49 @@ class Run:
 
     def _epoch(self, epoch: int, every: int, write: Callable[[str], None] | None, signals: Interrupts) -> bool:
         """One pass over the data, or what is left of it. False if somebody wants to stop."""
-        trainer, batches, accumulate = self.trainer, len(self.loader), self.accumulate
+        trainer, accumulate = self.trainer, self.accumulate
         watched = bool(self.callbacks) or self.checkpoints is not None
         if accumulate > 1:
             trainer.optimizer.zero_grad()
-        for x, y in self.loader:
-            i = len(self.losses) + 1
-            last = i % accumulate == 0 or i == batches
+        for group, sizes, closed in self.feed.groups(accumulate):
             if accumulate == 1:
-                loss = trainer._step(x, y)
+                self.losses.append(trainer._step(*group[0]).detach())
             else:
-                together = accumulate * self.loader.batch_size
-                rows = min(together, self.loader.rows - (i - 1) // accumulate * together)
-                loss = trainer._gather(x, y, x.shape[0] / rows, last)
-            self.losses.append(loss.detach())
-            if last:
-                trainer.steps += 1
-                trainer._advance("step")
-                closed = i == batches
-                if closed:
-                    self._close(epoch, every, write)
-                if watched or self.asked or signals.caught is not None:
-                    self._between(closed)
-                    if signals.caught is not None:
-                        return False
+                shares = [n / sum(sizes) for n in sizes]
+                for i, (share, batch) in enumerate(zip(shares, group, strict=True), start=1):
+                    self.losses.append(trainer._gather(share, i == len(group), *batch).detach())
+            self.sizes += sizes
+            trainer.steps += 1
+            trainer._advance("step")
+            if closed:
+                self._close(epoch, every, write)
+            if watched or self.asked or self.stopped or signals.caught is not None:
+                self._between(closed)
+                if self.stopped or signals.caught is not None:
+                    return False
         return True
 
     def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> None:
         """The end of an epoch: its mean loss, and a report every now and then."""
-        losses = self.losses
+        losses, sizes = self.losses, self.sizes
         mean = losses[0]
-        if len(losses) > 1:
-            total = stack(losses[:-1]).sum() * self._rows(0) + losses[-1] * self._rows(len(losses) - 1)
-            mean = total / self.loader.rows
+        if len(set(sizes[:-1])) > 1:
+            mean = sum(loss * (n / sum(sizes)) for loss, n in zip(losses, sizes, strict=True))
+        elif len(losses) > 1:
+            mean = (stack(losses[:-1]).sum() * sizes[0] + losses[-1] * sizes[-1]) / sum(sizes)
         self.unread.append(mean)
-        self.losses = []
+        self.losses, self.sizes = [], []
         self.trainer._advance("epoch")
-        reported = epoch % every == 0 or epoch == self.goal
+        printed = epoch % every == 0 or epoch == self.goal or bool(self.stopped)
+        reported = printed or any(callback.every_epoch for callback in self.callbacks)
         if reported or self.callbacks:
             self.read()
         if reported:
             row = self.history[-1]
-            row.update(self.trainer._report(self.data, self.held_out))
+            row.update(self.trainer._report(self.feed, self.held_out))
             self.trainer._advance("report", row.get("val_loss", row["loss"]))
             self.unseen = True
-            if write is not None:
+            if write is not None and printed:
                 write(line(row))
         crash.point("epoch.closed")
 
@@ -269,7 +264,7 @@ class Run:
                     self._serve(error)
                 finally:
                     trainer._run, trainer.interrupted = None, signals.caught is not None
-            if (error is not None or trainer.interrupted) and not isinstance(error, NonFiniteError):
+            if (error is not None or trainer.interrupted or not self.final) and not isinstance(error, NonFiniteError):
                 trainer._unfinished = self
 
     def _between(self, closed: bool) -> None:

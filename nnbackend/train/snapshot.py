@@ -24,6 +24,7 @@ from .history import History, Row
 from .interrupts import Interrupts
 
 KIND = "nnbackend checkpoint"
+OPTIONS = ("loss_weights", "clip_norm", "clip_value")  # that few trainers have
 PARTS = ("loss", "metrics", "optimizer", "schedule")  # what a trainer is made of, besides the net
 
 
@@ -37,12 +38,13 @@ def configuration(trainer: Any) -> dict[str, Any]:
         "net": repr(trainer.net).splitlines(),
         "dtype": dtype_name(trainer.dtype),
         "loss": _said(trainer.loss),
-        "metrics": _said(list(trainer.asked["metrics"])),
+        "metrics": _said(trainer.asked["metrics"]),
         "optimizer": _said(trainer.optimizer),
         "groups": [[names[id(p)] for p in group.params] for group in trainer.optimizer.param_groups],
         "schedule": _said(trainer.schedule),
         "schedule_every": trainer.schedule_every,
         "seed": trainer.seed,
+        **{name: _said(trainer.asked[name]) for name in OPTIONS if trainer.asked[name] is not None},
     }
 
 
@@ -200,7 +202,8 @@ def rebuilt(content: Content, given: Mapping[str, Any]) -> tuple[Module, dict[st
     if "schedule" not in given and parts["schedule"] is not None:
         arguments["schedule"] = lambda optimizer: Builder(optimizer=optimizer).value(parts["schedule"])
     every = "epoch" if parts["schedule_every"] == "report" else parts["schedule_every"]
-    return net, {**arguments, "schedule_every": every, "seed": parts["seed"]}
+    options = {name: builder.value(parts[name]) for name in OPTIONS if name in parts}
+    return net, {**arguments, **options, "schedule_every": every, "seed": parts["seed"]}
 
 
 def kept(path: Path) -> dict[str, Any] | None:

@@ -9,39 +9,29 @@ from operator import index
 from typing import Any
 
 from .. import crash, optim
-from .. import functional as F
-from ..backend import DeviceLike, to_host
+from ..backend import NUMPY, DeviceLike, backend_of, is_array, to_host
 from ..backend import device as find_device
-from ..data import DataLoader
-from ..data.loader import concatenated
-from ..errors import IncompatibleCheckpointError, ShapeError
+from ..errors import IncompatibleCheckpointError
 from ..grad_mode import no_grad
 from ..io.header import naming
 from ..io.model import Content, save
 from ..io.safetensors import File
-from ..metrics import Metric, metric
 from ..nn import Module, evaluating
 from ..optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from ..program import Compiled, compile
 from ..tensor import Tensor
+from ..tree import leaves, mapped
 from .callback import callback
 from .checkpoints import BEST, Checkpoints, newest, numbered
-from .edge import features, targets
+from .edge import Edge, nested
+from .feed import Rows, Stream
 from .history import History, Row
-from .run import Pair, Path, Run
+from .intake import Intake
+from .measure import Feed, called, joined, measured, metrics_of
+from .objective import Objective, named
+from .run import Path, Run
 from .snapshot import PARTS, kept, rebuilt, refusal, restore, snapshot
 
-Loss = Callable[[Any, Any], Any]
-LOSSES: dict[str, Loss] = {
-    "mse": F.mse_loss,
-    "mae": F.l1_loss,
-    "huber": F.huber_loss,
-    "cross_entropy": F.cross_entropy,
-    "nll": F.nll_loss,
-    "bce": F.binary_cross_entropy,
-    "bce_with_logits": F.binary_cross_entropy_with_logits,
-}
-NUMERIC = (F.mse_loss, F.l1_loss, F.huber_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     rule.__name__.lower(): rule
     for rule in (
@@ -52,7 +42,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 class Trainer:
-    """Trains a module on arrays: `Trainer(net, loss="mse", optimizer=optim.SGD(lr=0.5)).fit(X, y, epochs=100)`.
+    """Trains a module: `Trainer(net, loss="mse", optimizer=optim.SGD(lr=0.5)).fit(X, y, epochs=100)`.
 
     `loss` and `metrics` are names or functions of (output, target); `optimizer` is a name, a template such as
     `optim.Adam(lr=1e-3)`, or one that has parameters already. With a `seed`, parameters that nobody has loaded,
@@ -60,30 +50,43 @@ class Trainer:
 
     `schedule` is called with the optimizer, `lambda opt: optim.CosineAnnealingLR(opt, T_max=30)`, and moves on once an
     epoch, or once a step with `schedule_every="step"`; ReduceLROnPlateau looks at each epoch's val_loss, else its loss.
+
+    For a net of several outputs, in a tuple or dict, losses and metrics may be given by place or name of the output,
+    `loss={"kind": "cross_entropy", "box": "huber"}, loss_weights={"box": 0.5}, metrics={"kind": ["accuracy"]}`; the
+    losses are added up. `clip_norm` and `clip_value` bound the gradients of each step.
     """
 
     def __init__(
         self,
         net: Module,
-        loss: str | Loss = "mse",
+        loss: Any = "mse",
         optimizer: str | Optimizer = "adam",
-        metrics: Sequence[str | Metric] = (),
+        metrics: Any = (),
         device: DeviceLike = "auto",
         seed: int | None = None,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,
         schedule_every: str = "epoch",
+        loss_weights: Any = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
         if schedule_every not in ("epoch", "step"):
             raise ValueError(f'schedule_every: expected "epoch" or "step", got {schedule_every!r}.')
-        self.loss = _named("loss", LOSSES, loss)
-        self.metrics = dict(metric(m) for m in metrics)
-        if self.loss is F.binary_cross_entropy_with_logits and "accuracy" in self.metrics:
-            accuracy = self.metrics["accuracy"]
-            self.metrics["accuracy"] = lambda output, target: accuracy(output, target, threshold=0.0)  # type: ignore[call-arg]
+        for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if bound is not None and not bound > 0:
+                raise ValueError(f"{name}: expected a number > 0 or None, got {bound!r}.")
+        self.objective = Objective(loss, loss_weights)
+        self.loss = self.objective.losses if self.objective.only is None else self.objective.only
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.asked = {
+            "metrics": metrics if isinstance(metrics, dict) else list(metrics),
+            "loss_weights": loss_weights, "clip_norm": clip_norm, "clip_value": clip_value,
+        }  # fmt: skip
+        self.metrics = metrics_of(metrics, self.objective)
         self.device, self.seed = find_device(device), seed
         self.net = net if seed is None else net.init(seed, only_fresh=True)
         self.net.to(self.device)
-        template: Any = _named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
+        template: Any = named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
         if not isinstance(template, Optimizer):
             got = getattr(optimizer, "__name__", type(optimizer).__name__)
             raise TypeError(f"optimizer: expected a name or a template such as optim.SGD(lr=0.1), got {got}.")
@@ -92,55 +95,79 @@ class Trainer:
         self.schedule_every = "report" if isinstance(self.schedule, ReduceLROnPlateau) else schedule_every
         if self.schedule_every != schedule_every == "step":
             raise ValueError('schedule_every: expected "epoch" for ReduceLROnPlateau, got "step".')
-        self.asked = {"metrics": tuple(metrics)}
         self.history = History()
         self.steps, self.interrupted = 0, False
         self._unfinished: Run | dict[str, Any] | None = None  # a fit that was cut short, here or in a checkpoint
         self._override = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What works for this trainer alone, and is not copied with it. Steps are recorded once, then replayed."""
         self._run: Run | None = None  # the fit that is under way
         self._lock = threading.RLock()
-        # recorded once, replayed from then on
         self._forward, self._gradients, self._gather, step = (
             compile(f, rehearse=True) for f in (self.net, self.gradients, self._part, self._batch)
         )
         self._step = step if self.optimizer.recordable else self._batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._check_idle("copy")
+        own = {"_run", "_lock", "_forward", "_gradients", "_gather", "_step"}
+        state = {name: value for name, value in vars(self).items() if name not in own}
+        before = self._unfinished
+        return {**state, "_unfinished": before.state() if isinstance(before, Run) else before}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
 
     @property
     def dtype(self) -> Any:
         """The dtype of the model, which data is cast to."""
         return next((p.dtype for p in self.net.parameters()), "float32")
 
-    def gradients(self, x: Tensor, y: Tensor) -> Tensor:
+    def gradients(self, x: Any, y: Any, weight: Tensor | None = None) -> Tensor:
         """One batch forward and back. Returns the loss, without waiting for it."""
         self.optimizer.zero_grad()
-        loss: Tensor = self.loss(self.net(x), y)
+        loss: Tensor = self.objective(called(self.net, x), y, weight)
         loss.backward()
+        self._clip()
         return loss
 
-    def step(self, x: Tensor, y: Tensor) -> Tensor:
+    def step(self, x: Any, y: Any, *weight: Tensor) -> Tensor:
         """One batch forward, back, and update; some optimizers (SAM, LBFGS) ask for the gradients again."""
-        return self.optimizer.step(lambda: self._gradients(x, y))  # type: ignore[no-any-return]
+        return self.optimizer.step(lambda: self._gradients(x, y, *weight))  # type: ignore[no-any-return]
 
-    def _batch(self, x: Tensor, y: Tensor) -> Tensor:
+    def _batch(self, *batch: Any) -> Tensor:
         """What is recorded: `step`, also one that a user has put in its place."""
-        return self.step(x, y)
+        return self.step(*batch)
 
-    def _part(self, x: Tensor, y: Tensor, share: float, last: bool) -> Tensor:
+    def _part(self, share: float, last: bool, x: Any, y: Any, *weight: Tensor) -> Tensor:
         """One of several batches whose gradients add up to one step; `share` of the rows are in it."""
-        loss = self.loss(self.net(x), y)
+        loss = self.objective(called(self.net, x), y, *weight)
         (loss * share).backward()
         if last:
+            self._clip()
             self.optimizer.step()
             self.optimizer.zero_grad()
         return loss  # type: ignore[no-any-return]
 
+    def _clip(self) -> None:
+        """Bound the gradients."""
+        if self.clip_norm is not None or self.clip_value is not None:
+            parameters = [p for group in self.optimizer.param_groups for p in group.params]
+            if self.clip_value is not None:
+                optim.clip_grad_value(parameters, self.clip_value)
+            if self.clip_norm is not None:
+                optim.clip_grad_norm(parameters, self.clip_norm)
+
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
         batch_size: int | None = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         shuffle: bool = True,
         report_every: int | None = None,
         verbose: bool = True,
@@ -148,8 +175,17 @@ class Trainer:
         callbacks: Sequence[Any] = (),
         checkpoints: Checkpoints | Path | None = None,
         resume: bool = False,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_split: float | None = None,
     ) -> History:
         """Train for `epochs` more passes over the rows; `batch_size=None` is the full batch, 1 is sample by sample.
+
+        X and y are arrays, or tuples or dicts of arrays for a net of several inputs or outputs; memory-mapped ones are
+        read batch by batch. Or X alone gives batches (inputs, targets[, weights]): a loader, any iterable, or a
+        function that returns one. Validation data is a pair, with or without weights, or a loader; or take
+        `validation_split` of the rows at random. Weights of rows, or of classes (a dict or "balanced"), are scaled to a
+        mean of 1; the loss is the mean of weight * loss.
 
         With `accumulate=k` the gradients of k batches make one step, as if they were one batch, in the memory of one
         (for losses that are means; layers that look at their whole batch, as batch norm does, still see only theirs).
@@ -168,13 +204,16 @@ class Trainer:
         keeper = checkpoints if isinstance(checkpoints, Checkpoints | None) else Checkpoints(checkpoints)
         if resume and keeper is None:
             raise ValueError("fit: expected checkpoints= with resume=True, got none.")
-        data = self._pair(X, y)
-        if data[0].shape[0] != data[1].shape[0]:
-            raise ShapeError(f"fit: expected as many targets as rows, got X {data[0].shape} and y {data[1].shape}")
-        held_out = None if validation_data is None else self._pair(*validation_data)
+        intake = Intake(self._edge, self.objective, epochs, batch_size, shuffle, self.seed)
+        if validation_split is not None:
+            parts = intake.split(X, y, sample_weight, class_weight, validation_split, validation_data)
+            feed: Feed = parts[0]
+            held_out: Feed | None = parts[1]
+        else:
+            feed = intake.training(X, y, sample_weight, class_weight)
+            held_out = None if validation_data is None else intake.validation(validation_data)
         self._check_best(keeper, held_out)
-        loader = DataLoader(*data, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
-        run = Run(self, loader, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
+        run = Run(self, feed, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
         with nullcontext() if keeper is None else keeper.held():
             if keeper is not None:
                 if resume and any(numbered(keeper.folder)):
@@ -185,6 +224,16 @@ class Trainer:
             self._go_on(run, finished=resume)
             run.train(1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose)
         return self.history
+
+    def stop(self, why: str = "", final: bool = True) -> None:
+        """End the fit that is under way, after this step: for callbacks and other threads. ValueError if none is.
+
+        Unless that is `final`, the same call, or one that resumes, goes on from there.
+        """
+        run = self._run
+        if run is None:
+            raise ValueError("stop: expected a fit to be under way, got none.")
+        run.stopped, run.final = why or "trainer.stop()", final
 
     def _check_idle(self, what: str) -> None:
         """ValueError if a fit is under way."""
@@ -205,7 +254,7 @@ class Trainer:
         names = ("step", "gradients")
         return [n for n in names if n in vars(self) or getattr(type(self), n) is not getattr(Trainer, n)]
 
-    def _check_best(self, keeper: Checkpoints | None, held_out: Pair | None) -> None:
+    def _check_best(self, keeper: Checkpoints | None, held_out: Feed | None) -> None:
         """ValueError if no row will have the value that says which model is the best."""
         names = ["loss", *self.metrics]
         names += [f"val_{name}" for name in names] if held_out is not None else []
@@ -301,42 +350,44 @@ class Trainer:
         if self.schedule is not None and self.schedule_every == what:
             self.schedule.step(*metric)
 
-    def _report(self, data: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor] | None) -> Row:
+    def _report(self, feed: Feed, held_out: Feed | None) -> Row:
         row: Row = {}
-        if self.metrics:
-            row.update(self._measure(*data, only_metrics=True))
+        if self.metrics and not (isinstance(feed, Stream) and feed.once):
+            row.update(self._measure(feed, loss=False))
         if held_out is not None:
-            row.update((f"val_{name}", value) for name, value in self._measure(*held_out).items())
+            row.update((f"val_{name}", value) for name, value in self._measure(held_out).items())
         return row
 
-    def evaluate(self, X: Any, y: Any, batch_size: int = 1024) -> Row:
-        """Loss and metrics on some data, in evaluation mode."""
-        return self._measure(*self._pair(X, y), batch_size=batch_size)
+    def evaluate(self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None) -> Row:
+        """Loss and metrics on some data, in evaluation mode; X and y as in `fit`."""
+        return self._measure(Intake(self._edge, self.objective).feed(X, y, sample_weight), batch_size)
 
-    def _measure(self, x: Tensor, y: Tensor, batch_size: int = 1024, only_metrics: bool = False) -> Row:
-        with no_grad():
-            output = self._outputs(x, batch_size)
-            values = {} if only_metrics else {"loss": self.loss(output, y)}
-            values.update((name, measure(output, y)) for name, measure in self.metrics.items())
-        return {name: float(value) for name, value in values.items()}
+    def _measure(self, feed: Feed, batch_size: int = 1024, loss: bool = True) -> Row:
+        return measured(self._forward, self.objective, self.metrics, feed, batch_size, loss)
 
     def predict(self, X: Any, batch_size: int = 1024) -> Any:
-        """The outputs for the rows of X, in evaluation mode: a Tensor for a Tensor, else a NumPy array."""
-        x = features(X, self.device, self.dtype)
-        with no_grad():
-            output = self._outputs(x, batch_size)
-        return output if isinstance(X, Tensor) else to_host(output.data).copy()
+        """The outputs for the rows of X, in evaluation mode: Tensors for Tensors, else arrays of the kind of X.
 
-    def _outputs(self, x: Tensor, batch_size: int) -> Tensor:
-        with evaluating():
-            return concatenated(
-                [self._forward(batch) for (batch,) in DataLoader(x, batch_size=batch_size, shuffle=False)]
-            )
+        A tuple or dict of outputs if the net has several.
+        """
+        rows = Rows(edge := self._edge, (edge.inputs(X),), batch_size)
+        with no_grad(), evaluating():
+            output = joined([called(self._forward, x) for (x,) in rows])
+        first = next(leaves(X if nested(X) is not None else (X,)))
+        return output if isinstance(first, Tensor) else mapped(lambda t: _like(first, t), output)
 
-    def _pair(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
-        """The data on the device; whole numbers are amounts for a numeric loss, and may be classes for any other."""
-        x = features(X, self.device, self.dtype)
-        return x, targets(y, self.device, self.dtype, classes=self.loss not in NUMERIC)
+    # -- data on its way in
+    @property
+    def _edge(self) -> Edge:
+        whole = any(module.whole_inputs for module in self.net.modules())
+        return Edge(self.device, self.dtype, whole, self.objective.classes)
+
+
+def _like(x: Any, t: Tensor) -> Any:
+    """Results for those who do not use Tensors: of the library of `x` and on its device, else of NumPy."""
+    if is_array(x) and backend_of(x) is not NUMPY:
+        return t.to(find_device(x)).data
+    return to_host(t.data).copy()
 
 
 def _scheduled(optimizer: Optimizer, schedule: Callable[[Optimizer], LRScheduler]) -> LRScheduler:
@@ -347,11 +398,3 @@ def _scheduled(optimizer: Optimizer, schedule: Callable[[Optimizer], LRScheduler
             "Use schedule=lambda opt: optim.StepLR(opt, 10)."
         )
     return made
-
-
-def _named(what: str, table: dict[str, Any], spec: Any) -> Any:
-    if isinstance(spec, str):
-        if spec not in table:
-            raise ValueError(f"{what}: expected one of {', '.join(table)}, or an object, got {spec!r}.")
-        return table[spec]
-    return spec

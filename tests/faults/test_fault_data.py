@@ -13,10 +13,19 @@ import pytest
 import nnbackend as nb
 from nnbackend import nn, optim
 from nnbackend.backend import CPU
+from nnbackend.data import CSVLoader
 from nnbackend.errors import DataError
 from nnbackend.train import edge
 
 DEVICE1 = array_api_strict.Device("device1")
+
+
+def features(X, device, dtype):
+    return edge.Edge(device, dtype).inputs(X)
+
+
+def targets(y, device, dtype, classes=True):
+    return edge.Edge(device, dtype, classes=lambda key: classes).targets(y)
 
 
 def child(code, *arguments):
@@ -88,6 +97,93 @@ def test_a_file_larger_than_what_a_process_may_have_is_trained_on(tmp_path):
     assert child(STREAMED, tmp_path, 96, 48, 2, 1 << 13)
 
 
+CSV_STREAMED = """
+    import sys
+    import numpy as np
+    from nnbackend.data import CSVLoader, StandardScaler
+
+    path, megabytes, shuffle_rows = sys.argv[1], *map(int, sys.argv[2:])
+    rng = np.random.default_rng(0)
+    block = "".join(f"{a:.9f},{b:.9f},{c:.9f},{'xyz'[i % 3]}\\n" for i, (a, b, c) in enumerate(rng.normal(size=(9000, 3))))
+    with open(path, "w") as file:
+        file.write("a,b,c,word\\n")
+        for _ in range((megabytes << 20) // len(block)):
+            file.write(block)
+
+    def megabytes_now():
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
+
+    before, rows, peak, scaler = megabytes_now(), 0, 0, StandardScaler()
+    loader = CSVLoader(path, "word", batch_size=1000, shuffle_rows=shuffle_rows, seed=0)
+    for x, y in loader:
+        scaler.partial_fit(x)
+        rows, peak = rows + len(x), max(peak, megabytes_now())
+    assert rows == loader.rows == scaler._seen.rows == 9000 * ((megabytes << 20) // len(block))
+    print(peak - before)
+"""
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("shuffle_rows", [0, 10_000])
+def test_a_csv_file_of_50_megabytes_is_read_in_20(tmp_path, shuffle_rows):
+    """faults.md 126: a table larger than memory is read block by block."""
+    assert float(child(CSV_STREAMED, tmp_path / "rows.csv", 50, shuffle_rows)) < 20.0
+
+
+# -- data that changes ------------------------------------------------------------------------------------------------
+
+ROWS = [f"{i},{i * i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("shuffle_rows", [0, 4, 100])
+@pytest.mark.parametrize(
+    ("rows", "batches"),
+    [(ROWS[:-1], 0), ([*ROWS, "10,100"], 0), (["9,0", *ROWS[1:]], 4), ([*ROWS[:-1], "9,80"], 4), ([*ROWS[:4], "", *ROWS[4:9]], 0)],
+    ids=["shorter", "longer", "the first row", "the last row", "rows in other places"],
+)  # fmt: skip
+def test_a_file_that_changes_between_epochs_is_refused(tmp_path, rows, batches, shuffle_rows):
+    """faults.md 127: other rows than at first end the pass, at the latest before its last batch is given away."""
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["x,y", *ROWS]))
+    loader = CSVLoader(path, "y", batch_size=2, shuffle_rows=shuffle_rows, seed=0)
+    assert len(list(loader)) == 5
+    path.write_text("\n".join(["x,y", *rows]))
+    given = []
+    with pytest.raises(DataError, match=f"{path}: expected the file as it was when the loader was made, got one that"):
+        given.extend(iter(loader))
+    assert len(given) <= batches
+    path.write_text("\n".join(["x,y", *ROWS]))
+    assert len(list(loader)) == 5
+
+
+def test_a_file_that_changes_its_columns_or_goes_away_is_refused(tmp_path):
+    """faults.md 127: before any batch."""
+    path = tmp_path / "rows.csv"
+    path.write_text("x,y\n1,2\n")
+    loader = CSVLoader(path, "y")
+    path.write_text("y,x\n1,2\n")
+    with pytest.raises(DataError, match="expected the file as it was"):
+        next(iter(loader))
+    path.unlink()
+    with pytest.raises(DataError, match="got 'No such file"):
+        next(iter(loader))
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
+    """faults.md 127: in the middle of an epoch."""
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["x,y", *(f"{i},{i}" for i in range(400_000))]))
+    loader = CSVLoader(path, "y", batch_size=1000)
+    batches = iter(loader)
+    next(batches)
+    with path.open("a") as file:
+        file.write("\n1,2")
+    with pytest.raises(DataError, match="got one that has changed"):
+        list(batches)
+
+
 # -- what is only lent ------------------------------------------------------------------------------------------------
 
 
@@ -146,24 +242,24 @@ def test_what_a_prediction_returns_is_not_the_data():
 
 def test_what_is_as_it_should_be_is_shared_and_all_else_is_not():
     X, y = np.ones((4, 3), np.float32), np.array([0, 2, 1, 2])
-    assert np.shares_memory(edge.features(X, CPU, "float32").data, X)
-    assert np.shares_memory(edge.features(nb.asarray(X), CPU, "float32").data, X)
-    assert np.shares_memory(edge.features(X.T, CPU, "float32").data, X)
-    assert not np.shares_memory(edge.features(X, CPU, "float64").data, X)
-    labels = edge.targets(y, CPU, "float32")
+    assert np.shares_memory(features(X, CPU, "float32").data, X)
+    assert np.shares_memory(features(nb.asarray(X), CPU, "float32").data, X)
+    assert np.shares_memory(features(X.T, CPU, "float32").data, X)
+    assert not np.shares_memory(features(X, CPU, "float64").data, X)
+    labels = targets(y, CPU, "float32")
     assert np.shares_memory(labels.data, y)
     assert labels.bounds == (0, 2)
-    assert edge.targets(y.astype("int16"), CPU, "float32").bounds == (0, 2)
-    assert edge.targets(y, CPU, "float32", classes=False).dtype == np.float32
-    assert edge.features(X.astype(">f4"), CPU, "float32").data.dtype.isnative
+    assert targets(y.astype("int16"), CPU, "float32").bounds == (0, 2)
+    assert targets(y, CPU, "float32", classes=False).dtype == np.float32
+    assert features(X.astype(">f4"), CPU, "float32").data.dtype.isnative
     for given in (X, nb.asarray(X)):
-        assert edge.features(given, CPU, "float32") is not given
+        assert features(given, CPU, "float32") is not given
 
 
 def test_one_number_is_no_data():
     for y in (np.int64(3), np.array(3), 3, np.float32(3)):
         with pytest.raises(DataError, match="y: expected rows, got a single number"):
-            edge.targets(y, CPU, "float32")
+            targets(y, CPU, "float32")
 
 
 def test_results_do_not_depend_on_how_the_data_lies_in_memory(tmp_path):
@@ -200,21 +296,21 @@ def test_the_first_bad_number_is_found_in_whatever_block_it_is(monkeypatch, devi
     monkeypatch.setattr(edge, "BLOCK", block)
     place = nb.device(device)
     X = np.zeros((20, 4), np.float32)
-    assert edge.features(nb.tensor(X, device=device), place, "float32").shape == (20, 4)
+    assert features(nb.tensor(X, device=device), place, "float32").shape == (20, 4)
     for at, value in bad.items():
         X[at] = value
     for given in (X, nb.tensor(X, device=device), X.reshape(20, 2, 2), np.asfortranarray(X)):
         with pytest.raises(DataError, match=f"Input X contains {message}") as error:
-            edge.features(given, place, "float32")
+            features(given, place, "float32")
         assert (error.value.row, error.value.column) == where
     y = X.ravel()
     with pytest.raises(DataError, match=rf"Input y contains.*\(first: row {4 * where[0] + where[1]}\)") as error:
-        edge.targets(y, place, "float32")
+        targets(y, place, "float32")
     assert (error.value.row, error.value.column) == (4 * where[0] + where[1], None)
 
 
 def test_rows_of_no_numbers_are_fine():
-    assert edge.features(np.zeros((3, 0), np.float32), CPU, "float32").shape == (3, 0)
+    assert features(np.zeros((3, 0), np.float32), CPU, "float32").shape == (3, 0)
 
 
 # -- fingerprints -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,211 @@
+"""What a fit reads: batches of arrays, of files larger than memory, or of whatever gives batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+from ..data import DataLoader
+from ..errors import DataError, ShapeError
+from ..tensor import Tensor
+from ..tree import filled, leaves
+from .edge import Edge, fingerprint, in_file, let_go
+
+Batch: TypeAlias = tuple[Any, ...]  # (inputs, targets) or (inputs, targets, weights), each an array or a nest of them
+AHEAD = 2  # batches that a thread makes ready
+
+
+class Rows:
+    """Arrays of as many rows: inputs, with targets, with weights. What lies in files is read by a thread."""
+
+    def __init__(
+        self, edge: Edge, form: Batch, batch_size: int | None, shuffle: bool = False, seed: int | None = None
+    ) -> None:
+        self.edge, self.form = edge, form
+        self.arrays: list[Tensor] = list(leaves(form))
+        self.in_file = any(map(in_file, self.arrays))
+        self._nested = len(self.arrays) > len(form)
+        lengths = [len(t) for t in self.arrays]
+        if len(set(lengths)) > 1:
+            shapes = " and ".join(f"{name} {t.shape}" for name, t in self._named().items())
+            raise ShapeError(f"fit: expected as many targets as rows, got {shapes}")
+        self.loader = DataLoader(*self.arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
+        self.rows, self.batch_size = lengths[0], self.loader.batch_size
+        self._done = 0  # batches of an epoch that another run has begun
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches: Iterator[Batch] = iter(self.loader)
+        if self._nested:
+            batches = (filled(self.form, iter(batch)) for batch in batches)
+        return prefetched(self._brought(batches)) if self.in_file else batches
+
+    def _brought(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            for t in self.arrays:
+                let_go(t)
+            yield self.edge.batch(batch, check=False)
+
+    def groups(self, k: int) -> Iterator[tuple[list[Batch], list[int], bool]]:
+        """What is left of an epoch, k batches at a time, their rows, and whether they are the last."""
+        done, count, self._done = self._done, len(self), 0
+        size, last = self.batch_size, self.rows - (count - 1) * self.batch_size
+        batches = iter(self)
+        while done < count:
+            group = list(islice(batches, k))
+            done += len(group)
+            yield group, [size] * len(group) if done < count else [*[size] * (len(group) - 1), last], done == count
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """The same rows as they stand, for a look at all of them."""
+        return iter(Rows(self.edge, self.form, batch_size))
+
+    def begin(self, epoch: int) -> None:
+        """The next pass is that of the epoch after this one."""
+        self.loader.epoch = epoch
+
+    def settings(self) -> dict[str, Any]:
+        """How the batches are made."""
+        return {"batch_size": self.batch_size, "shuffle": self.loader.shuffle}
+
+    def prints(self) -> dict[str, Any]:
+        """What tells the data from others, looked at once."""
+        return {name: fingerprint(t) for name, t in self._named().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.loader.load_state_dict(state)
+        self._done = self.loader.batch
+
+    def _named(self) -> dict[str, Tensor]:
+        """The arrays by what they are."""
+        return {
+            name if nest is t else f"{name}[{i}]": t
+            for name, nest in zip(("X", "y", "weight"), self.form, strict=False)
+            for i, t in enumerate(leaves(nest))
+        }
+
+
+class Stream:
+    """Whatever gives batches (inputs, targets) or (inputs, targets, weights): a loader, a list, a function of none.
+
+    Each pass is one epoch. A thread reads ahead. DataError if a pass has more or fewer batches than the first.
+    """
+
+    batch_size = rows = None
+
+    def __init__(self, edge: Edge, source: Any, epochs: int = 1, name: str = "X") -> None:
+        self.edge, self.source, self.name = edge, source, name
+        self.once = isinstance(source, Iterator)
+        self.count: int | None = len(source) if hasattr(source, "__len__") else None
+        self.skip = 0
+        if self.once and epochs > 1:
+            raise DataError(
+                f"{name}: expected batches that can be read again for {epochs} epochs, got a {type(source).__name__}. "
+                "Pass a list, a loader, or the function that makes it."
+            )
+
+    def __iter__(self) -> Generator[Batch]:
+        """An epoch, or what is left of it."""
+        place = self.skip
+        self.skip = 0
+        source: Iterable[Any] = self.source if isinstance(self.source, Iterable) else self.source()
+        return prefetched(self._brought(source, place))
+
+    def _brought(self, source: Iterable[Any], place: int) -> Iterator[Batch]:
+        own = hasattr(self.source, "load_state_dict")  # it goes on where it should by itself
+        first = i = place if own else 0
+        for i, batch in enumerate(source, start=first + 1):
+            if i > place:
+                names = [f"{name} of batch {i}" for name in (self.name, "y", "weight")]
+                yield self.edge.batch(self._parts(batch, i), True, names)
+        if self.count is not None and i != self.count:
+            raise DataError(f"{self.name}: expected {self.count} batches as at first, got {i}.")
+        self.count = i
+        if not i:
+            raise DataError(f"{self.name}: expected batches, got none.")
+
+    def _parts(self, batch: Any, i: int) -> tuple[Any, ...]:
+        if isinstance(batch, tuple | list) and 2 <= len(batch) <= 3:
+            return tuple(batch)
+        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else f"a {type(batch).__name__}"
+        raise DataError(
+            f"{self.name}: expected batches (inputs, targets) or (inputs, targets, weights), got {got} in batch {i}."
+        )
+
+    def groups(self, k: int) -> Iterator[tuple[list[Batch], list[int], bool]]:
+        """What is left of an epoch, k batches at a time, their rows, and whether they are the last."""
+        with closing(iter(self)) as batches:
+            group = list(islice(batches, k))
+            while group:
+                after = list(islice(batches, k))
+                yield group, [len(next(leaves(batch))) for batch in group], not after
+                group = after
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """An epoch, for a look at all of it; the source then stands where it stood."""
+        before = self.state_dict()
+        yield from self
+        if before:
+            self.source.load_state_dict(before)
+
+    def begin(self, epoch: int) -> None:
+        """The next pass is that of the epoch after this one."""
+        if isinstance(getattr(self.source, "epoch", None), int):
+            self.source.epoch = epoch
+
+    def settings(self) -> dict[str, Any]:
+        """How the batches are made is not known."""
+        return {}
+
+    def prints(self) -> dict[str, Any]:
+        """What tells the data from others: little."""
+        return {self.name.removesuffix("_val"): f"batches of a {type(self.source).__name__}"}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, as far as the source can say."""
+        return dict(self.source.state_dict()) if hasattr(self.source, "load_state_dict") else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there: from this batch of this epoch."""
+        self.skip = state["batch"]
+        if hasattr(self.source, "load_state_dict"):
+            self.source.load_state_dict(state)
+
+
+def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
+    """The same, made ready by a thread, a few ahead."""
+    ready: SimpleQueue[tuple[Batch | None, BaseException | None]] = SimpleQueue()
+    room, over = threading.Semaphore(AHEAD), threading.Event()
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            while room.acquire() and not over.is_set() and (batch := next(batches, None)) is not None:
+                ready.put((batch, None))
+        except BaseException as raised:
+            error = raised
+        ready.put((None, error))
+
+    thread = threading.Thread(target=work, name="nnbackend prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get())[0] is not None:
+            room.release()
+            yield item[0]
+        if item[1] is not None:
+            raise item[1]
+    finally:
+        over.set()
+        room.release()
+        thread.join(1.0)  # a source that waits for ever must not keep anybody

@@ -1,0 +1,131 @@
+"""What a person hands in, as what a fit reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..array import argmax
+from ..backend import to_host
+from ..creation import tensor
+from ..data import Table
+from ..errors import LabelError
+from ..random import key_of, permutation, site_of
+from ..tensor import Tensor
+from ..tree import leaves, mapped
+from .edge import Edge, checked
+from .feed import Batch, Rows, Stream
+from .measure import Feed
+from .objective import Objective
+
+
+class Intake:
+    """Arrays, tables, loaders and weights become batches, as a fit wants them."""
+
+    def __init__(
+        self,
+        edge: Edge,
+        objective: Objective,
+        epochs: int = 1,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self.edge, self.objective = edge, objective
+        self.epochs, self.batch_size, self.shuffle, self.seed = epochs, batch_size, shuffle, seed
+
+    def feed(
+        self,
+        X: Any,
+        y: Any,
+        weight: Any = None,
+        name: str = "X",
+        batch_size: int | None = None,
+        shuffle: bool = False,
+    ) -> Feed:
+        """Rows of arrays, or of a table and the names of its targets; without y, a stream of batches."""
+        if isinstance(X, Table):
+            X, y = X.xy(y)
+        if y is None:
+            if weight is not None:
+                raise ValueError("fit: expected weights in the batches themselves, got sample_weight. Leave it out.")
+            return Stream(self.edge, X, self.epochs, name)
+        form = self._form(X, y, weight, name.removeprefix("X"))
+        return Rows(self.edge, form, batch_size, shuffle, self.seed)
+
+    def training(self, X: Any, y: Any, weight: Any, class_weight: Any) -> Feed:
+        """What to train on."""
+        weight = self._weights(y, weight, class_weight)
+        return self.feed(X, y, weight, batch_size=self.batch_size, shuffle=self.shuffle)
+
+    def validation(self, data: Any) -> Feed:
+        """What to look at: (X, y), (X, y, weights), or a stream of batches."""
+        X, *others = data if isinstance(data, tuple) else (data,)
+        y, weight = (*others, None, None)[:2]
+        return self.feed(X, y, weight, "X_val")
+
+    def split(
+        self, X: Any, y: Any, weight: Any, class_weight: Any, share: float, validation_data: Any
+    ) -> tuple[Rows, Rows]:
+        """Both, from the same rows: a share of them, drawn with the seed, is left out of training."""
+        if not 0 < share < 1 or validation_data is not None:
+            raise ValueError(
+                "fit: expected validation_split between 0 and 1, and no validation_data with it, "
+                f"got {share} and {'none' if validation_data is None else 'some'}."
+            )
+        whole = self.feed(X, y, self._weights(y, weight, class_weight))
+        if isinstance(whole, Stream) or whole.rows < 2:
+            raise ValueError("fit: expected arrays of at least 2 rows for validation_split. Give validation_data.")
+        order = permutation(whole.rows, key_of(self.seed or 0), site_of("validation_split"))
+        n = min(max(1, round(share * whole.rows)), whole.rows - 1)
+        train, test = (mapped(_part(rows), whole.form) for rows in (order[n:], order[:n]))
+        return Rows(self.edge, train, self.batch_size, self.shuffle, self.seed), Rows(self.edge, test, None)
+
+    def _form(self, X: Any, y: Any, weight: Any, suffix: str) -> Batch:
+        form: Batch = (self.edge.inputs(X, f"X{suffix}"), self.edge.targets(y, f"y{suffix}"))
+        if weight is None:
+            return form
+        self.objective.check_weights()
+        t = self.edge.weights(weight, len(next(leaves(form))), f"sample_weight{suffix}")
+        return (*form, t / t.mean())
+
+    def _weights(self, y: Any, weight: Any, class_weight: Any) -> Any:
+        """Weights of rows, times those of their classes."""
+        if class_weight is None:
+            return weight
+        if y is None or self.objective.only is None:
+            raise ValueError("fit: expected class_weight for arrays and one output, got a stream or several outputs.")
+        of_classes = class_weights(checked(y, "y"), class_weight)
+        return of_classes if weight is None else of_classes * tensor(weight, dtype="float64")
+
+
+def _part(rows: Any) -> Callable[[Tensor], Tensor]:
+    def taken(t: Tensor) -> Tensor:
+        part: Tensor = t[tensor(rows, device=t.device)]
+        if hasattr(t, "bounds"):
+            part.bounds = t.bounds
+        return part
+
+    return taken
+
+
+def class_weights(y: Tensor, class_weight: Any) -> Tensor:
+    """The weight of each row by its class: from a dict, or "balanced" as n / (classes * count of the class).
+
+    ValueError for weights that are negative or not finite; LabelError if a class has none.
+    """
+    labels = to_host((argmax(y, axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape((-1,))).data).tolist()
+    found = Counter(labels)
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        weights = {label: len(labels) / (len(found) * n) for label, n in found.items()}
+    elif isinstance(class_weight, Mapping):
+        weights = dict(class_weight)
+    else:
+        raise ValueError(f'class_weight: expected a dict of weights by class, or "balanced", got {class_weight!r}.')
+    if lost := [label for label in sorted(found) if label not in weights]:
+        raise LabelError(f"class_weight: expected a weight for each class, got none for {', '.join(map(str, lost))}.")
+    for label, weight in weights.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"class_weight: expected finite weights >= 0, got {weight} for class {label}.")
+    return tensor([float(weights[label]) for label in labels], dtype="float64")

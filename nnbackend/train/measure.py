@@ -1,0 +1,108 @@
+"""A look at a model: its outputs, its loss and metrics on all rows of some data, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ..data.loader import concatenated
+from ..grad_mode import no_grad
+from ..metrics import Metric, metric
+from ..metrics.registry import takes_weight
+from ..nn import evaluating
+from ..tensor import Tensor
+from ..tree import filled, leaves
+from .feed import Batch, Rows, Stream
+from .history import Row
+from .objective import Objective
+
+Feed = Rows | Stream
+
+
+def metrics_of(given: Any, objective: Objective) -> dict[str, Metric]:
+    """What to measure, by the name it has in reports.
+
+    A list for the only output; a dict by the name or place of outputs, `{"class": ["accuracy"]}`.
+    """
+    if not isinstance(given, Mapping):
+        return dict(metric(spec, logits=objective.logits()) for spec in given)
+    found = {}
+    for key, specs in given.items():
+        for spec in specs if isinstance(specs, list | tuple) else [specs]:
+            name, fn = metric(spec, logits=objective.logits(key))
+            found[f"{key}_{name}"] = OfOutput(key, fn)
+    return found
+
+
+class OfOutput:
+    """A metric of one of several outputs."""
+
+    def __init__(self, key: Any, metric: Metric) -> None:
+        self.key, self.metric = key, metric
+
+    def __call__(self, output: Any, target: Any, **weight: Any) -> Any:
+        """Of the output and the target of that name, or at that place."""
+        return self.metric(output[self.key], target[self.key], **weight)
+
+
+def measured(
+    forward: Callable[..., Any],
+    objective: Objective,
+    metrics: Mapping[str, Metric],
+    feed: Feed,
+    batch_size: int,
+    loss: bool = True,
+) -> Row:
+    """Loss, if asked for, and metrics over all rows; read from the device at the end.
+
+    Of data that is not in memory the loss is added up batch by batch; only what metrics need is kept.
+    """
+    kept: list[Batch] = []
+    losses: list[Any] = []
+    streamed = isinstance(feed, Stream) or feed.in_file
+    values: dict[str, Any] = {}
+    with no_grad(), evaluating():
+        for x, *rest in feed.in_order(batch_size):
+            output = called(forward, x)
+            if streamed and loss:
+                losses.append((_losses(objective, output, rest), _weight(rest)))
+            if metrics or not streamed:
+                kept.append((output, *rest))
+        if kept:
+            output, target, *weight = joined(kept)
+        if loss and losses:
+            total = sum(n for _, n in losses)
+            values = {name: sum(part[name] * n for part, n in losses) / total for name in losses[0][0]}
+        elif loss:
+            values = _losses(objective, output, [target, *weight])
+        for name, fn in metrics.items():
+            weighted = weight and takes_weight(fn.metric if isinstance(fn, OfOutput) else fn)
+            values[name] = fn(output, target, weight=weight[0]) if weighted else fn(output, target)
+    return {name: float(value) for name, value in values.items()}
+
+
+def _losses(objective: Objective, output: Any, rest: list[Any]) -> dict[str, Any]:
+    """The loss, and those of the outputs where there are several."""
+    target, *weight = rest
+    whole = {"loss": objective(output, target, *weight)}
+    if objective.only is None:
+        whole.update((f"{key}_loss", part) for key, part in objective.parts(output, target, *weight).items())
+    return whole
+
+
+def _weight(rest: list[Any]) -> int:
+    """How many rows there are in a batch."""
+    return len(next(leaves(rest)))
+
+
+def called(net: Callable[..., Any], x: Any) -> Any:
+    """The outputs for one input, for a tuple of inputs, or for inputs by name."""
+    return net(x) if isinstance(x, Tensor) else net(**x) if isinstance(x, Mapping) else net(*x)
+
+
+def joined(parts: list[Any]) -> Any:
+    """Nests of batches as one nest of all rows."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: Iterator[Any] = zip(*map(leaves, parts), strict=True)
+    return filled(parts[0], (concatenated(list(column)) for column in columns))
