@@ -7,11 +7,12 @@ from pathlib import Path
 import nnbackend as nb
 
 
-def parse(description, epochs, seed=0, picture=None, unit="passes over the data", resume=True, **choices):
+def parse(description, epochs, seed=0, picture=None, unit="passes over the data", resume=True, folder="", **choices):
     """Read the command line; `recipe=["tutorial", "modern"]` adds a flag --recipe, the first choice its default.
 
     `unit` is what --epochs counts. `picture` says what the example can draw: with it there is a flag --picture.
-    With `resume` there is a flag --resume, for runs that may be cut short: the same command goes on.
+    With `resume` there is a flag --resume, for runs that may be cut short: the same command goes on. With `folder`, the
+    one where the example writes unless told otherwise, there is a flag --folder.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="auto", help='"auto" (default), "cpu", "cuda" or "cuda:N"')
@@ -25,6 +26,8 @@ def parse(description, epochs, seed=0, picture=None, unit="passes over the data"
     parser.add_argument("--smoke", action="store_true", help="the least work that runs every line; no target")
     if picture:
         parser.add_argument("--picture", type=Path, metavar="FILE", help=f"draw {picture}: a .png, .svg or .pdf")
+    if folder:
+        parser.add_argument("--folder", type=Path, default=Path(folder), help=f"write there (default {folder})")
     for name, values in choices.items():
         parser.add_argument(f"--{name}", choices=values, default=values[0], help=f"default {values[0]}")
     args = parser.parse_args()

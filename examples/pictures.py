@@ -1,40 +1,34 @@
 """Pictures of what came out, drawn by matplotlib: pip install "nnbackend[plot]"."""
 
-import math
+from nnbackend import plots
+from nnbackend.plots.figure import figure as empty
 
 
 def grid(path, images, titles=(), columns=10):
     """Grey images (n, height, width) on one scale, dark where high, in rows of `columns`, with a title each."""
-    low, high = images.min(), images.max()
-    rows = math.ceil(len(images) / columns)
-    figure = _figure(columns, 1.3 * rows)
-    for i, image in enumerate(images):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        axes.imshow(image, cmap="gray_r", vmin=low, vmax=high)
-        axes.set_axis_off()
-        axes.set_title(titles[i] if len(titles) else "", fontsize=8)
-    _save(figure, path)
+    save(path, plots.images, images, titles if len(titles) else None, columns)
 
 
 def curves(path, x, lines, xlabel, ylabel, log=False):
     """One line for each name in `lines`, over the common `x`."""
-    figure = _figure(6, 4)
+    save(path, _curves, x, lines, xlabel, ylabel, log)
+
+
+def _curves(x, lines, xlabel, ylabel, log):
+    figure = empty(6, 4)
     axes = figure.add_subplot()
     for name, y in lines.items():
         axes.plot(x, y, label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axes.legend()
-    _save(figure, path)
+    return figure
 
 
-def _figure(width, height):
+def save(path, draw, *args, dpi=150, **settings):
+    """Write the figure that `draw` makes."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SystemExit('--picture: expected matplotlib. Install it: pip install "nnbackend[plot]"') from None
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=150)
+        figure = draw(*args, **settings)
+    except ImportError as error:
+        raise SystemExit(str(error)) from None
+    figure.savefig(path, dpi=dpi)
     print(f"picture: {path}")

@@ -15,10 +15,12 @@ from .tensor_backend import TensorBackend as _TensorBackend  # noqa: F401 (makes
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import data, errors, functional, metrics, nn, optim, testing
+    from . import callbacks, data, errors, functional, metrics, nn, optim, plots, testing
+    from .estimators import MLPClassifier, MLPRegressor, NeuralNetClassifier, NeuralNetRegressor
     from .io import load, save, to_source, weights
     from .program import compile, num_threads, set_num_threads
     from .recompute import checkpoint
+    from .summaries import summary
     from .train import Callback, Checkpoints, History, Trainer
 
 __all__ = [
@@ -26,8 +28,13 @@ __all__ = [
     "Callback",
     "Checkpoints",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
+    "NeuralNetClassifier",
+    "NeuralNetRegressor",
     "Tensor",
     "Trainer",
+    "callbacks",
     "checkpoint",
     "compile",
     "data",
@@ -44,9 +51,11 @@ __all__ = [
     "no_grad",
     "num_threads",
     "optim",
+    "plots",
     "register",
     "save",
     "set_num_threads",
+    "summary",
     "testing",
     "to_source",
     "value_and_grad",
@@ -54,12 +63,14 @@ __all__ = [
 ]
 
 # Loaded when they are asked for: whoever only wants arrays and their gradients need not wait for layers and trainers.
-_MODULES = ("data", "errors", "functional", "metrics", "nn", "optim", "testing")
+_MODULES = ("callbacks", "data", "errors", "functional", "metrics", "nn", "optim", "plots", "testing")
 _ROOMS = {
     **dict.fromkeys(("load", "save", "to_source", "weights"), "io"),
     **dict.fromkeys(("compile", "num_threads", "set_num_threads"), "program"),
     **dict.fromkeys(("Callback", "Checkpoints", "History", "Trainer"), "train"),
+    **dict.fromkeys(("MLPClassifier", "MLPRegressor", "NeuralNetClassifier", "NeuralNetRegressor"), "estimators"),
     "checkpoint": "recompute",
+    "summary": "summaries",
 }
 
 

@@ -46,9 +46,19 @@ class DataError(NNBackendError, ValueError):
 
 
 class NonFiniteError(NNBackendError, ArithmeticError):
-    """NaN or infinity where training needs numbers. `step` counts from the start of training."""
+    """NaN or infinity where training needs numbers. `step` counts from the start of training.
+
+    If `fit` has found the operation `op` that made the first: `layer`, `way` (forward, backward, or data that came so),
+    the user's `line`, the `rows` of the batch, and the `data_rows` where the data is in arrays.
+    """
 
     step: int | None = None
+    expected = op = way = line = ""
+    rows: tuple[int, ...] = ()
+    data_rows: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return Exception.__str__(self) if self.op else super().__str__()  # which then names the layer
 
 
 class NotFittedError(NNBackendError, ValueError, AttributeError):
@@ -83,6 +93,10 @@ class RecordingError(NNBackendError, RuntimeError):
 
 class RecordingWarning(UserWarning):
     """A compiled step runs eagerly; the message says why."""
+
+
+class LintWarning(UserWarning):
+    """Something about a fit that is probably a mistake; the message begins with the code of docs/lint.md."""
 
 
 class CheckpointError(NNBackendError, ValueError):

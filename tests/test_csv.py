@@ -75,6 +75,7 @@ def test_columns_by_name_in_file_order(write):
     ids=["no final newline", "CRLF", "BOM", "CR", "blank lines, spaces, quotes"],
 )
 def test_every_layout_gives_the_same_table(write, content):
+    """faults.md 116 and 117: no final newline, CRLF, a byte order mark."""
     table = read_csv(write(content))
     assert table.names == ["a", "b"]
     assert table["a"].tolist() == [1.0, 2.0]
@@ -142,6 +143,7 @@ def test_repr_shows_the_first_rows_and_columns(write):
 
 
 def test_no_such_file(tmp_path):
+    """faults.md 116: a file that is missing, a folder."""
     with pytest.raises(DataError, match=r"none\.csv: expected a file that can be read, got 'No such file"):
         read_csv(tmp_path / "none.csv")
     with pytest.raises(DataError, match="got a folder"):
@@ -150,16 +152,19 @@ def test_no_such_file(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 def test_empty_file(fault, content):
+    """faults.md 116: an empty file."""
     assert "got an empty file" in str(fault(content))
 
 
 @pytest.mark.parametrize("content", ["a,b", "a,b\n", "a,b\n\n"])
 def test_header_only(fault, content):
+    """faults.md 116: column names and no row."""
     assert "expected rows below the column names, got none" in str(fault(content))
 
 
 @pytest.mark.parametrize("row", ["1", "1,2,3"])
 def test_ragged_row(fault, row):
+    """faults.md 119: too few or too many fields."""
     error = fault(f'a,b\n"1\n1",2\n\n{row}\n3,4\n')
     assert error.row == 5
     assert f"column names, 2, got {row.count(',') + 1}" in str(error)
@@ -169,12 +174,14 @@ def test_ragged_row(fault, row):
     ("rows", "what"), [('3,"4\n5,6\n7,8\n', "expected a closing quote"), ('3,"4\n5,"6"\n', "a stray quote")]
 )
 def test_unclosed_quote(fault, rows, what):
+    """faults.md 119: a quote that swallows the rest."""
     error = fault(f"a,b\n1,2\n{rows}")
     assert error.row == 3
     assert what in str(error)
 
 
 def test_column_names_that_repeat_or_are_empty(fault):
+    """faults.md 120: all of them at once."""
     error = fault("a,b,a, ,c,c,c\n1,2,3,4,5,6,7\n")
     assert error.row == 1
     assert "got 'a' 2 times, 'c' 3 times, no name for column 4." in str(error)
@@ -182,6 +189,7 @@ def test_column_names_that_repeat_or_are_empty(fault):
 
 @pytest.mark.parametrize("content", [b"a,b\r\n1,\xe9\r\n", b"\xef\xbb\xbfa\r\n1,\xff\n", b"a,\xce\xb2\n\n\0,1\n"])
 def test_bytes_that_are_not_text(fault, content):
+    """faults.md 123: bad UTF-8 and NUL, with byte offset and line."""
     offset = min(i for i in range(len(content)) if content[i] in b"\xe9\xff\0")
     error = fault(content)
     assert error.row == content[:offset].count(b"\n") + 1
@@ -193,6 +201,7 @@ def test_utf_16_is_refused(fault):
 
 
 def test_field_without_end(fault):
+    """faults.md 123: a field of more than 131,072 characters."""
     error = fault("\ufeffa,b\n1,2\n3," + "4" * 140_000 + "\n")
     assert error.row == 3
     assert "got a longer one in the row at byte offset 11." in str(error)
@@ -200,6 +209,7 @@ def test_field_without_end(fault):
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_wrong_delimiter(fault, delimiter):
+    """faults.md 118: one column, and another delimiter that would make more."""
     error = fault(f"a{delimiter}b\n1,5{delimiter}2,5\n")
     assert error.row == 1
     assert f"1 column found; did you mean delimiter={delimiter!r}?" in str(error)
@@ -225,6 +235,7 @@ SWINDLES = [
 
 @pytest.mark.parametrize("cell", SWINDLES)
 def test_a_cell_among_numbers_that_is_none(fault, cell):
+    """faults.md 122: what float() takes, and what looks like a number."""
     error = fault(f'id,x\na,1\nb,"{cell}"\nc,.5\n')
     assert (error.row, error.column) == (3, "x")
     assert f"expected a number (the column has 2 of them), got {cell!r}" in str(error)
@@ -237,6 +248,7 @@ def test_half_numbers_is_an_error_and_fewer_is_text(fault, write):
 
 @pytest.mark.parametrize("cell", ["1e999", "-1e999", "9" * 400])
 def test_numbers_too_large(fault, cell):
+    """faults.md 122: what float() takes for infinity."""
     error = fault(f"id,x\na,1\nb,{cell}\n")
     assert (error.row, error.column) == (3, "x")
     assert f"expected a finite number, got '{cell}'" in str(error)
@@ -245,6 +257,7 @@ def test_numbers_too_large(fault, cell):
 @fast
 @given(st.text("0123456789+-.eE_x, \u0663", min_size=1, max_size=8))
 def test_a_number_is_a_plain_decimal(write, cell):
+    """faults.md 122: whatever is made of the characters of numbers."""
     result = attempt(write(f'x\n1\n"{cell}"\n'))
     if isinstance(result, Table):
         assert result["x"][-1] == (float(cell) if cell.strip() else 1.0)
@@ -268,12 +281,14 @@ GAPS = 'name,x,y\na,1,?\nb,NA,""\nc, ,4\nd,7,nan\ne,4,null\nf,NaN,2\n'
 
 
 def test_missing_cells_are_counted(fault):
+    """faults.md 121: an error, with counts for each column."""
     error = fault(GAPS)
     assert (error.row, error.column) == (2, "y")
     assert "expected no missing cells, got 7 ('y' 4, 'x' 3)." in str(error)
 
 
 def test_missing_cells_become_the_mean(write):
+    """faults.md 121: the mean of the column."""
     table = read_csv(write(GAPS), missing="mean")
     assert table["x"].tolist() == [1, 4, 4, 7, 4, 4]
     assert table["y"].tolist() == [3, 3, 4, 3, 3, 2]
@@ -281,6 +296,7 @@ def test_missing_cells_become_the_mean(write):
 
 
 def test_rows_with_missing_cells_are_dropped(write, fault):
+    """faults.md 121: no row that misses something."""
     path = write("name,x,y\na,1,\nb,2,3\n,4,5\nc,6,7\n")
     table = read_csv(path, missing="drop")
     assert table["name"].tolist() == ["b", "c"]
@@ -305,6 +321,52 @@ def test_text_columns_are_taken_as_they_stand(write, fault):
     assert table["x"].tolist() == [1, 2, 3]
     assert read_csv(write("zip\n007\n"), text="zip")["zip"].tolist() == ["007"]
     assert fault("a,b\n1,2\n", text=["c"]).column == "c"
+
+
+# --- features and targets
+
+SHOP = "shop,area,staff,sales,open\na,10,2,5,yes\nb,20,3,7,no\n"
+
+
+def test_features_and_targets(write):
+    table = read_csv(write(SHOP))
+    X, y = table.xy("sales", ["staff", "area"])
+    assert X.dtype == np.float64
+    np.testing.assert_array_equal(X, [[2, 10], [3, 20]])
+    assert y.tolist() == [5, 7]
+    X, y = table.xy("open", features=["area"])
+    assert (X.tolist(), y.tolist()) == ([[10], [20]], ["yes", "no"])
+    X, y = table.xy(["sales", "staff"], "area")
+    np.testing.assert_array_equal(y, [[5, 2], [7, 3]])
+    numeric = read_csv(write("a,y,b\n1,2,3\n"))
+    assert numeric.xy("y")[0].tolist() == [[1, 3]]
+    assert numeric.xy(name for name in ["y"])[1].tolist() == [[2]]
+
+
+def test_text_is_no_feature(write):
+    with pytest.raises(DataError, match=r"got text in 'shop', 'open'\. Name .* features=, or .* data\.OneHotEncoder"):
+        read_csv(write(SHOP)).xy("sales")
+    with pytest.raises(DataError, match="line 2, column 'shop': expected a column of numbers, got 'a'"):
+        read_csv(write(SHOP)).xy(["sales", "shop"], ["area"])
+
+
+@pytest.mark.parametrize(
+    ("target", "features", "column", "message"),
+    [
+        ("price", None, "price", "expected columns for target= among 'shop', .* got 'price'"),
+        ("sales", ["sales", "area"], "sales", "expected features without the target, got 'sales' among them"),
+        (["sales", "area"], ["area"], "area", "expected features without the target, got 'area' among them"),
+        ("sales", ["size"], "size", "expected columns for features= among"),
+        ("sales", [], None, "expected at least one column for features=, got none"),
+        ([], None, None, "expected at least one column for target=, got none"),
+        ("sales", ["area", "area"], "area", "expected each column once in features=, got 'area' again"),
+    ],
+)
+def test_wrong_targets_and_features(write, target, features, column, message):
+    """faults.md 125: the target column is absent, or also among the features."""
+    with pytest.raises(DataError, match=message) as info:
+        read_csv(write(SHOP)).xy(target, features)
+    assert info.value.column == column
 
 
 # --- using it wrongly

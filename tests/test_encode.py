@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnbackend.data import LabelEncoder, StandardScaler, one_hot
-from nnbackend.errors import DataError, DTypeError, LabelError, NotFittedError, ShapeError
+from nnbackend.data import LabelEncoder, OneHotEncoder, one_hot
+from nnbackend.errors import DataError, LabelError, NotFittedError, ShapeError
 
 fast = settings(max_examples=50, deadline=None)
 labels = st.one_of(
@@ -144,96 +144,103 @@ def test_one_hot_of_wrong_shapes():
         one_hot([0], classes=0)
 
 
-# --- StandardScaler
+# --- OneHotEncoder
 
-X = np.array([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]])
-
-
-def test_scaled_columns_have_mean_0_and_deviation_1():
-    scaler = StandardScaler().fit(X)
-    np.testing.assert_allclose(scaler.mean, [3, 30])
-    np.testing.assert_allclose(scaler.scale, np.sqrt(14 / 3) * np.array([1, 10]))
-    scaled = scaler.transform(X)
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-15)
-    np.testing.assert_allclose(scaled.std(axis=0), 1)
-    np.testing.assert_array_equal(StandardScaler().fit_transform(X.tolist()), scaled)
-    assert repr(scaler) == "StandardScaler(2 columns)"
+SHIRTS = {"colour": ["red", "blue", "red"], "size": [40, 38, 38]}
 
 
-@fast
-@given(
-    hnp.arrays(st.sampled_from([np.float32, np.float64]), (6, 3), elements=st.floats(-1e6, 1e6, width=32)).filter(
-        lambda x: bool((np.ptp(x, axis=0) > 1).all())
+def test_categories_become_columns():
+    encoder = OneHotEncoder()
+    rows = encoder.fit_transform(SHIRTS)
+    assert encoder.names == ["colour=blue", "colour=red", "size=38", "size=40"]
+    assert rows.dtype == np.float32
+    assert rows.tolist() == [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 1, 0]]
+    swapped = {name: SHIRTS[name] for name in reversed(SHIRTS)}
+    np.testing.assert_array_equal(encoder.transform(swapped, np.int8), rows)  # columns are found by name
+    assert {name: known.tolist() for name, known in encoder.categories.items()} == {
+        "colour": ["blue", "red"],
+        "size": [38, 40],
+    }
+    assert repr(encoder) == "OneHotEncoder(2 columns to 4)"
+
+
+def test_columns_without_names():
+    mixed = [["red", 40], ["blue", 38], ["red", 38]]
+    for X in (mixed, np.array(mixed, dtype=object), np.array(mixed)):
+        encoder = OneHotEncoder().fit(X)
+        assert encoder.names == ["0=blue", "0=red", "1=38", "1=40"]
+        np.testing.assert_array_equal(encoder.transform(X), OneHotEncoder().fit_transform(SHIRTS))
+    assert OneHotEncoder().fit_transform(np.array([[True], [False]])).tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "names", "row"),
+    [
+        ("bucket", ["colour=blue", "colour=red", "colour=<unknown>", "size=38", "size=40", "size=<unknown>"],
+         [0, 0, 1, 1, 0, 0]),
+        ("ignore", ["colour=blue", "colour=red", "size=38", "size=40"], [0, 0, 1, 0]),
+    ],
+)  # fmt: skip
+def test_an_unknown_category_never_shifts_a_column(unknown, names, row):
+    """faults.md 124: a bucket of its own, or zeros; known ones stay where they are."""
+    encoder = OneHotEncoder(unknown).fit(SHIRTS)
+    assert encoder.names == names
+    assert encoder.transform({"colour": ["green"], "size": [38]}).tolist() == [row]
+    known = encoder.transform(SHIRTS)
+    assert known.shape == (3, len(names))
+    np.testing.assert_array_equal(
+        encoder.transform({"colour": ["green", "red"], "size": [1, 38]})[1], known[2] + (0 * known[0])
     )
+    assert (known.sum(axis=1) == 2).all()
+
+
+def test_an_unknown_category_is_an_error():
+    """faults.md 124: with its row and its column."""
+    encoder = OneHotEncoder().fit(SHIRTS)
+    with pytest.raises(DataError, match="expected one of 'blue', 'red', got 'green' in row 1, column 'colour'") as info:
+        encoder.transform({"colour": ["red", "green"], "size": [38, 39]})
+    assert (info.value.row, info.value.column) == (1, "colour")
+    with pytest.raises(DataError, match="expected one of 38, 40, got '38' in row 0, column 'size'"):
+        encoder.transform({"colour": ["red"], "size": ["38"]})
+
+
+@pytest.mark.parametrize("unknown", ["error", "bucket", "ignore"])
+def test_one_hot_encoder_travels_as_json_and_pickle(unknown):
+    encoder = OneHotEncoder(unknown).fit({**SHIRTS, "new": np.array([True, False, True])})
+    state = json.loads(json.dumps(encoder.state()))
+    X = {**SHIRTS, "new": [False, False, True]}
+    for copy in (OneHotEncoder.from_state(state), pickle.loads(pickle.dumps(encoder))):
+        assert (copy.unknown, copy.names) == (unknown, encoder.names)
+        np.testing.assert_array_equal(copy.transform(X), encoder.transform(X))
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        ({"colour": ["red"]}, DataError, r"expected the columns \['colour', 'size'\], got \['colour'\]"),
+        ({**SHIRTS, "more": [1, 2, 3]}, DataError, "expected the columns"),
+        ([["red", 38]], DataError, r"got \['0', '1'\]"),
+        (["red"], ShapeError, r"expected X of shape \(n, features\), got \(1,\)\. Try X.reshape\(-1, 1\)"),
+        ({"colour": ["red", "red"], "size": [38]}, ShapeError, r"expected columns of one length, got \[1, 2\]"),
+        ({"colour": ["red", 3], "size": [1, 1]}, LabelError, "OneHotEncoder, column 'colour': .* got 3 in row 1"),
+        ({"colour": ["red"], "size": [np.nan]}, LabelError, "column 'size': expected a label in every row, got nan"),
+    ],
 )
-def test_scaling_and_back(x):
-    scaler = StandardScaler()
-    scaled = scaler.fit_transform(x)
-    back = scaler.inverse_transform(scaled)
-    assert scaled.dtype == back.dtype == x.dtype
-    assert scaler.mean.dtype == scaler.scale.dtype == np.float64
-    np.testing.assert_allclose(scaled.std(axis=0, dtype=np.float64), 1, rtol=1e-4)
-    np.testing.assert_allclose(back, x, rtol=1e-5, atol=1)
+def test_one_hot_encoder_refuses_other_columns(X, error, message):
+    """faults.md 124: nor does another set of columns shift one."""
+    with pytest.raises(error, match=message):
+        OneHotEncoder().fit(SHIRTS).transform(X)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
-def test_integers_become_float64(dtype):
-    x = np.array([[0, 1], [1, 0]], dtype)
-    scaler = StandardScaler()
-    assert scaler.fit_transform(x).dtype == scaler.inverse_transform(x).dtype == np.float64
-    np.testing.assert_array_equal(scaler.transform(x), [[-1, 1], [1, -1]])
+def test_one_hot_encoder_needs_categories_and_a_policy():
+    for X in ({}, {"a": []}, np.empty((0, 2)), np.empty((2, 0))):
+        with pytest.raises(DataError, match="expected rows and columns, got none"):
+            OneHotEncoder().fit(X)
+    with pytest.raises(ValueError, match=r"expected unknown among \('error', 'bucket', 'ignore'\), got 'drop'"):
+        OneHotEncoder("drop")
 
 
-def test_a_large_offset_costs_no_precision():
-    x = np.array([[1e9], [1e9 + 1], [1e9 + 2]])
-    np.testing.assert_allclose(StandardScaler().fit(x).scale, np.sqrt(2 / 3), rtol=1e-12)
-    wide = np.full((1000, 1), 1 + 2**-20, np.float32)
-    wide[::2] = 1
-    np.testing.assert_allclose(np.abs(StandardScaler().fit_transform(wide)), 1)
-
-
-def test_constant_columns_get_scale_1_and_one_warning():
-    x = np.column_stack([np.full(7, 0.1), np.arange(7), np.full(7, -1e9 / 3)])
-    with pytest.warns(UserWarning, match=r"got constant ones: 0, 2\.") as caught:
-        scaler = StandardScaler().fit(x)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    np.testing.assert_array_equal(scaler.scale[[0, 2]], 1)
-    np.testing.assert_array_equal(scaler.transform(x)[:, [0, 2]], 0)
-    np.testing.assert_array_equal(scaler.inverse_transform(scaler.transform(x))[:, [0, 2]], x[:, [0, 2]])
-
-
-def test_scaler_travels_as_json_and_pickle():
-    x = np.random.default_rng(0).normal(size=(20, 5)) * [1e-9, 1, 1 / 3, 1e5, np.pi]
-    scaler = StandardScaler().fit(x)
-    state = json.loads(json.dumps(scaler.state()))
-    for copy in (StandardScaler.from_state(state), pickle.loads(pickle.dumps(scaler))):
-        np.testing.assert_array_equal(copy.transform(x), scaler.transform(x))
-        np.testing.assert_array_equal(copy.inverse_transform(x), scaler.inverse_transform(x))
-
-
-@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
-def test_scaler_refuses_other_columns(method):
-    scale = getattr(StandardScaler().fit(X), method)
-    with pytest.raises(ShapeError, match=r"expected 2 columns as in fit, got 3 in shape \(1, 3\)"):
-        scale([[1, 2, 3]])
-    with pytest.raises(ShapeError, match=r"expected X of shape \(n, columns\), got \(2,\). Try X.reshape"):
-        scale([1, 2])
-
-
-def test_scaler_refuses_what_it_cannot_learn_from():
-    with pytest.raises(DataError, match="got nan in row 1, column 0") as info:
-        StandardScaler().fit([[0, 1], [np.nan, np.inf]])
-    assert (info.value.row, info.value.column) == (1, 0)
-    with pytest.raises(DataError, match="expected rows, got none"):
-        StandardScaler().fit(np.empty((0, 2)))
-    with pytest.raises(ShapeError, match="Flatten each row"):
-        StandardScaler().fit(np.zeros((2, 2, 2)))
-    with pytest.raises(DTypeError, match="expected numbers, got <U1"):
-        StandardScaler().fit([["a"], ["b"]])
-
-
-# --- both
+# --- unfitted
 
 
 @pytest.mark.parametrize(
@@ -243,11 +250,10 @@ def test_scaler_refuses_what_it_cannot_learn_from():
         lambda: LabelEncoder().transform([1]),
         lambda: LabelEncoder().inverse_transform([1]),
         lambda: LabelEncoder().state(),
-        lambda: StandardScaler().mean,
-        lambda: StandardScaler().scale,
-        lambda: StandardScaler().transform(X),
-        lambda: StandardScaler().inverse_transform(X),
-        lambda: StandardScaler().state(),
+        lambda: OneHotEncoder().categories,
+        lambda: OneHotEncoder().names,
+        lambda: OneHotEncoder().transform(SHIRTS),
+        lambda: OneHotEncoder().state(),
     ],
 )
 def test_unfitted(use):
@@ -257,15 +263,15 @@ def test_unfitted(use):
 
 def test_unfitted_says_so():
     assert repr(LabelEncoder()) == "LabelEncoder(not fitted)"
-    assert repr(StandardScaler()) == "StandardScaler(not fitted)"
+    assert repr(OneHotEncoder()) == "OneHotEncoder(not fitted)"
     assert not hasattr(LabelEncoder(), "classes")
 
 
 def test_a_fit_that_fails_changes_nothing():
-    encoder, scaler = LabelEncoder().fit(["a"]), StandardScaler().fit(X)
-    before = encoder.state(), scaler.state()
+    labels, columns = LabelEncoder().fit(["a"]), OneHotEncoder().fit(SHIRTS)
+    before = labels.state(), columns.state()
     with pytest.raises(LabelError):
-        encoder.fit([])
-    with pytest.raises(DataError):
-        scaler.fit([[np.inf]])
-    assert (encoder.state(), scaler.state()) == before
+        labels.fit([])
+    with pytest.raises(LabelError):
+        columns.fit([["a"], [None]])
+    assert (labels.state(), columns.state()) == before

@@ -77,8 +77,12 @@ def test_no_step_waits_for_the_device(host_reads):
     for _ in range(10):
         run.step(x, t)
     assert host_reads == {}
-    run.fit(X, y, epochs=10, batch_size=None, report_every=5, verbose=False)
-    assert host_reads == {"to_host": 6}  # the losses and the accuracy, for the reports of epochs 5, 10 and 11
+    counts = []
+    for n in (5, 50):  # three reports each, which look at losses and metrics, and copy the model
+        host_reads.clear()
+        run.fit(X, y, epochs=3 * n - len(run.history) % n, batch_size=None, report_every=n, verbose=False)
+        counts.append(dict(host_reads))
+    assert counts[0] == counts[1]
 
 
 # -- what fit does --------------------------------------------------------------------------------------------------
@@ -91,7 +95,7 @@ def test_every_batch_size_sees_every_row(batch_size):
     step = run.step
     run.step = lambda x, t: (seen.append(x.numpy().copy()), step(x, t))[1]
     with pytest.warns(nb.errors.RecordingWarning, match=r"numpy.*test_trainer.py"):
-        run.fit(X, y, epochs=2, batch_size=batch_size, verbose=False)
+        run.fit(X, y, epochs=2, batch_size=batch_size, verbose=False, check=False)
     assert len(run.history) == 2
     assert run.steps == len(seen) == 2 * -(-20 // min(batch_size or 20, 20))
     first = np.concatenate(seen[: len(seen) // 2])
@@ -101,7 +105,7 @@ def test_every_batch_size_sees_every_row(batch_size):
 def test_the_loss_of_an_epoch_is_the_mean_over_its_rows():
     X, y = rows()
     run = nb.Trainer(nn.MLP([2, 3, 1], "tanh"), optimizer=optim.SGD(lr=0.0), device="cpu", seed=0)
-    run.fit(X, y, epochs=1, batch_size=7, verbose=False)
+    run.fit(X, y, epochs=1, batch_size=7, verbose=False, check=False)
     assert run.history["loss"][0] == pytest.approx(run.evaluate(X, y)["loss"], rel=1e-5)
 
 
@@ -123,8 +127,9 @@ def test_reports_have_metrics_and_validation(capsys):
     assert run.history.columns == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
     assert [row["epoch"] for row in run.history if "accuracy" in row] == [2, 4, 5]
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("epoch     2  loss 0.2")
+    assert lines[3].startswith("fit: 5 epochs, 5 steps in ")
 
 
 def test_a_run_is_silent_when_asked(capsys):
@@ -260,7 +265,7 @@ def test_data_that_does_not_fit_is_refused(X, y, error, words):
 def test_labels_out_of_range_name_the_class_count():
     run = nb.Trainer(nn.MLP([2, 4, 3]), "cross_entropy", device="cpu")
     with pytest.raises(LabelError, match=r"3 classes, got 1 of 4 labels outside 0\.\.2 \(first: row 2 = 3\)"):
-        run.fit(np.zeros((4, 2)), [0, 1, 3, 2], batch_size=None, shuffle=False, verbose=False)
+        run.fit(np.zeros((4, 2)), [0, 1, 3, 2], batch_size=None, shuffle=False, verbose=False, check=False)
 
 
 def test_a_loss_that_explodes_is_named():
@@ -270,7 +275,7 @@ def test_a_loss_that_explodes_is_named():
         np.errstate(all="ignore"),
         pytest.raises(NonFiniteError, match=r"in epoch \d+ \(step \d+, lr 1e\+06\)") as error,
     ):
-        run.fit(X, y, epochs=50, verbose=False)
+        run.fit(X, y, epochs=50, verbose=False, check=False)
     assert error.value.step > 0
     assert all(np.isfinite(run.history["loss"])) if len(run.history) else True
 
@@ -327,7 +332,7 @@ def test_without_tqdm_there_are_plain_lines(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     small().fit(*rows(), epochs=2)
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 # -- replays ----------------------------------------------------------------------------------------------------------

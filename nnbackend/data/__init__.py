@@ -1,16 +1,21 @@
 """Tables, encoders, splits, loaders and data sets."""
 
 from .csv import Table, read_csv
-from .datasets import Dataset, digits, iris, iris_csv, xor
-from .encode import LabelEncoder, StandardScaler, one_hot
+from .csv_loader import CSVLoader
+from .datasets import Dataset, digits, iris, iris_csv, moons, spirals, xor
+from .encode import LabelEncoder, OneHotEncoder, one_hot
 from .images import fashion_mnist, mnist_5k
 from .loader import DataLoader
+from .scale import MinMaxScaler, StandardScaler
 from .split import split
 
 __all__ = [
+    "CSVLoader",
     "DataLoader",
     "Dataset",
     "LabelEncoder",
+    "MinMaxScaler",
+    "OneHotEncoder",
     "StandardScaler",
     "Table",
     "digits",
@@ -18,8 +23,10 @@ __all__ = [
     "iris",
     "iris_csv",
     "mnist_5k",
+    "moons",
     "one_hot",
     "read_csv",
+    "spirals",
     "split",
     "xor",
 ]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from ..errors import DataError
+from .csv_rows import MISSING_CELLS, NUMBER, Block, fault, features_of, missing_fault, no_row_left, numbers, read_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray  # costs 15 ms
 
 Missing = Literal["error", "mean", "drop"]
-MISSING_CELLS = frozenset({"", "NA", "NaN", "nan", "null", "?"})
-NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class Table:
@@ -45,7 +40,7 @@ class Table:
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._columns:
             known = ", ".join(map(repr, self._columns))
-            raise _fault(self._path, f"expected a column among {known}, got {name!r}. Check the name.", column=name)
+            raise fault(self._path, f"expected a column among {known}, got {name!r}. Check the name.", column=name)
         return self._columns[name]
 
     def matrix(self, names: Iterable[str]) -> NDArray[np.float64]:
@@ -58,9 +53,24 @@ class Table:
                 cells = zip(self._lines, column.tolist(), strict=True)
                 line, cell = next(((n, c) for n, c in cells if not NUMBER.fullmatch(c)), (self._lines[0], column[0]))
                 problem = f"expected a column of numbers, got {str(cell)!r}. Encode the column, or leave it out."
-                raise _fault(self._path, problem, line, name)
+                raise fault(self._path, problem, line, name)
             result[:, i] = column
         return result
+
+    def xy(
+        self, target: str | Iterable[str], features: Iterable[str] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Features X (rows, columns) and the target y (rows,), or (rows, targets) for a list of names.
+
+        A target of text comes as str; features are all other columns unless named. DataError for features of text.
+        """
+        target = target if isinstance(target, str) else list(target)
+        names = features_of(self._path, self.names, target, features)
+        words = [repr(name) for name in names if self[name].dtype.kind != "f"]
+        if words:
+            fix = "Name the numeric ones in features=, or encode these with data.OneHotEncoder."
+            raise fault(self._path, f"expected features of numbers, got text in {', '.join(words)}. {fix}")
+        return self.matrix(names), self[target] if isinstance(target, str) else self.matrix(target)
 
     def __repr__(self) -> str:
         shown = []
@@ -84,32 +94,22 @@ def read_csv(
     Missing cells (empty, NA, NaN, nan, null, ?) are refused, replaced by the "mean" of their column, or "drop"
     their row. Columns named in `text` are taken as they stand: no numbers, nothing missing.
     """
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise ValueError(f"read_csv: expected a delimiter of one character, got {delimiter!r}. Pass ',' or ';'.")
     if missing not in get_args(Missing):
         raise ValueError(f"read_csv: expected missing='error', 'mean' or 'drop', got {missing!r}. Choose one.")
     path = fspath(path)
-    names, lines, rows = _cells(path, delimiter)
+    names, blocks = read_blocks(path, delimiter)
+    table = _joined(blocks)
     text = [text] if isinstance(text, str) else list(text)
     for name in text:
         if name not in names:
-            raise _fault(path, f"expected columns for text= among {names}, got {name!r}. Check the name.", column=name)
-    values = [name not in text for name in names]
+            raise fault(path, f"expected columns for text= among {names}, got {name!r}. Check the name.", column=name)
     if missing != "mean":
-        lines, rows = _without_missing(path, names, values, lines, rows, drop=missing == "drop")
+        table = _without_missing(path, names, table, text, drop=missing == "drop")
     columns = {
-        name: _column(path, name, lines, cells) if value else np.array(cells, dtype=np.str_)
-        for name, value, cells in zip(names, values, zip(*rows, strict=True), strict=True)
+        name: np.array(cells, dtype=np.str_) if name in text else _column(path, name, table.lines, cells)
+        for name, cells in zip(names, table.columns, strict=True)
     }
-    return Table(columns, lines, path)
-
-
-def _fault(path: str, problem: str, line: int | None = None, column: str | None = None) -> DataError:
-    """The error for a place in a file."""
-    place = str(path)
-    place += f", line {line}" if line is not None else ""
-    place += f", column {column!r}" if column is not None else ""
-    return DataError(f"{place}: {problem}", row=line, column=column)
+    return Table(columns, table.lines, path)
 
 
 def _short(cell: Any) -> str:
@@ -118,134 +118,49 @@ def _short(cell: Any) -> str:
     return word if len(word) <= 20 else f"{word[:17]}..."
 
 
-def _cells(path: str, delimiter: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Column names; for each row its first line and its cells."""
-    raw, content = _read(path)
-    records = list(_records(path, raw, content, delimiter))
-    if not records:
-        raise _fault(path, "expected a line of column names and rows, got an empty file. Check the path.")
-    (top, names), *body = records
-    if len(names) == 1:
-        _check_delimiter(path, top, content, delimiter)
-    _check_names(path, top, names)
-    if not body:
-        raise _fault(path, "expected rows below the column names, got none. Check that the file is complete.")
-    for line, cells in body:
-        if len(cells) != len(names):
-            problem = f"expected as many fields as column names, {len(names)}, got {len(cells)}. "
-            raise _fault(path, f"{problem}Add or remove a {delimiter!r}, or quote the field with one in it.", line)
-    return names, [line for line, _ in body], [cells for _, cells in body]
+def _joined(blocks: Iterable[Block]) -> Block:
+    """All blocks as one."""
+    parts = [*blocks]
+    columns = zip(*(part.columns for part in parts), strict=True)
+    return Block([*chain(*(part.lines for part in parts))], [[*chain(*pieces)] for pieces in columns])
 
 
-def _read(path: str) -> tuple[bytes, str]:
-    """The bytes and the text of a file that is UTF-8 without NUL."""
-    if os.path.isdir(path):
-        raise _fault(path, "expected a file, got a folder. Add the name of the file.")
-    try:
-        with open(path, "rb") as file:
-            raw = file.read()
-        content = raw.decode("utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        problem = f"expected a file that can be read, got '{error.strerror}'. Check the path, seen from {os.getcwd()}."
-        raise _fault(path, problem) from error
-    except UnicodeDecodeError as error:
-        got = f"byte 0x{raw[error.start]:02x} at byte offset {error.start}"
-        problem = f"expected UTF-8 text, got {got}. Save the file as UTF-8."
-        raise _fault(path, problem, _line(raw, error.start)) from error
-    if (nul := raw.find(b"\0")) >= 0:
-        problem = f"expected text, got a NUL byte at byte offset {nul}. Check that the file is whole and is a CSV file."
-        raise _fault(path, problem, _line(raw, nul))
-    return raw, content
-
-
-def _line(raw: bytes, offset: int) -> int:
-    """The line of a byte."""
-    return len((raw[:offset] + b".").splitlines())
-
-
-def _records(path: str, raw: bytes, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record that is not blank, with the line it starts on."""
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield line, [cell.strip() for cell in cells]
-            line = reader.line_num + 1
-    except csv.Error as error:
-        if "end of data" in str(error):
-            problem = "expected a closing quote, got the end of the file. Close the quote opened in this row."
-        elif "field limit" in str(error):
-            offset = sum(map(len, raw.splitlines(keepends=True)[: line - 1]))
-            most = f"fields of at most {csv.field_size_limit()} characters"
-            where = f"a longer one in the row at byte offset {offset}"
-            problem = f"expected {most}, got {where}. Look for a quote that is never closed."
-        else:
-            problem = (
-                f"expected quotes around whole fields, got a stray quote ({error}). Correct the quotes in this row."
-            )
-        raise _fault(path, problem, line) from error
-
-
-def _check_delimiter(path: str, top: int, content: str, delimiter: str) -> None:
-    """Refuse one column where another delimiter would make more."""
-    head = [line[:1000] for line in io.StringIO(content, newline=None) if line.strip()][:2]
-    for other in ",;\t|":
-        if other != delimiter and all(len(next(csv.reader([line], delimiter=other))) > 1 for line in head):
-            problem = f"expected columns split by {delimiter!r}, got 1 column found; did you mean delimiter={other!r}?"
-            raise _fault(path, problem, top)
-
-
-def _check_names(path: str, line: int, names: list[str]) -> None:
-    """Refuse names that are empty or used twice."""
-    wrong = [f"{name!r} {n} times" for name, n in Counter(names).items() if name and n > 1]
-    wrong += [f"no name for column {i}" for i, name in enumerate(names, 1) if not name]
-    if wrong:
-        problem = f"expected a different name for each column, got {', '.join(wrong)}. Correct the first line."
-        raise _fault(path, problem, line)
-
-
-def _without_missing(
-    path: str, names: list[str], values: list[bool], lines: list[int], rows: list[list[str]], *, drop: bool
-) -> tuple[list[int], list[list[str]]]:
+def _without_missing(path: str, names: list[str], table: Block, text: list[str], *, drop: bool) -> Block:
     """The rows that miss no value, all of them unless `drop`."""
-    gaps = [
-        (i, name)
-        for i, row in enumerate(rows)
-        for name, value, cell in zip(names, values, row, strict=True)
-        if value and cell in MISSING_CELLS
-    ]
+    gaps = table.gaps(i for i, name in enumerate(names) if name not in text)
     if not gaps:
-        return lines, rows
-    counts = Counter(name for _, name in gaps)
-    listed = ", ".join(f"{name!r} {n}" for name, n in counts.items())
+        return table
+    counts = Counter(names[i] for _, i in gaps)
     if not drop:
-        i, name = gaps[0]
-        problem = f"expected no missing cells, got {len(gaps)} ({listed}). Pass missing='drop' or missing='mean'."
-        raise _fault(path, problem, lines[i], name)
-    whole = sorted(set(range(len(rows))).difference(i for i, _ in gaps))
-    if not whole:
-        raise _fault(path, f"expected a row without missing cells, got none ({listed}). Leave out a column.")
-    return [lines[i] for i in whole], [rows[i] for i in whole]
+        row, i = gaps[0]
+        raise missing_fault(path, counts, table.lines[row], names[i], "Pass missing='drop' or missing='mean'.")
+    whole = table.without({row for row, _ in gaps})
+    if not whole.lines:
+        raise no_row_left(path, counts)
+    return whole
 
 
-def _column(path: str, name: str, lines: list[int], cells: Sequence[str]) -> NDArray[Any]:
+def _column(path: str, name: str, lines: Sequence[int], cells: Sequence[str]) -> NDArray[Any]:
     """Numbers if the cells are numbers, missing ones as the mean; otherwise str."""
-    gaps = [i for i, cell in enumerate(cells) if cell in MISSING_CELLS]
-    words = [i for i, cell in enumerate(cells) if cell not in MISSING_CELLS and not NUMBER.fullmatch(cell)]
-    numbers = len(cells) - len(gaps) - len(words)
-    if words and numbers >= len(words):
-        got = f"expected a number (the column has {numbers} of them), got {cells[words[0]]!r}"
-        raise _fault(path, f"{got}. Correct the cell, or pass text=[{name!r}].", lines[words[0]], name)
-    if gaps and (words or not numbers):
-        got = f"expected numbers to take the mean of, got none or text, and {len(gaps)} of {len(cells)} cells missing"
-        raise _fault(path, f"{got}. Pass missing='drop' or text=[{name!r}].", lines[gaps[0]], name)
-    if words:
-        return np.array(cells, dtype=np.str_)
-    values = np.array([np.nan if cell in MISSING_CELLS else float(cell) for cell in cells])
+    values = numbers(cells)
+    gaps: list[int] = []
+    if values is None:
+        gaps = [i for i, cell in enumerate(cells) if cell in MISSING_CELLS]
+        words = [i for i, cell in enumerate(cells) if cell not in MISSING_CELLS and not NUMBER.fullmatch(cell)]
+        count = len(cells) - len(gaps) - len(words)
+        if words and count >= len(words):
+            got = f"expected a number (the column has {count} of them), got {cells[words[0]]!r}"
+            raise fault(path, f"{got}. Correct the cell, or pass text=[{name!r}].", lines[words[0]], name)
+        if gaps and (words or not count):
+            got = f"got none or text, and {len(gaps)} of {len(cells)} cells missing"
+            problem = f"expected numbers to take the mean of, {got}. Pass missing='drop' or text=[{name!r}]."
+            raise fault(path, problem, lines[gaps[0]], name)
+        if words:
+            return np.array(cells, dtype=np.str_)
+        values = np.array([np.nan if cell in MISSING_CELLS else float(cell) for cell in cells])
     if np.isinf(values).any():
         i = int(np.isinf(values).argmax())
-        raise _fault(path, f"expected a finite number, got {cells[i]!r}. Correct the cell.", lines[i], name)
+        raise fault(path, f"expected a finite number, got {cells[i]!r}. Correct the cell.", lines[i], name)
     if gaps:
         values[gaps] = np.nanmean(values)
     return values

@@ -65,3 +65,32 @@ def pixels(side: int) -> tuple[str, ...]:
 def xor() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Exclusive or: X (4, 2), y (4, 1), in the order 00, 01, 10, 11."""
     return np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0.0], [1.0], [1.0], [0.0]])
+
+
+def moons(n: int = 200, noise: float = 0.1, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Two half circles that reach into each other: X (n, 2), y (n,) of 0 and 1; `noise` is a standard deviation."""
+    _check(n, 2, noise)
+    y = np.arange(n) % 2
+    random = np.random.default_rng(seed)
+    angle = random.uniform(0, np.pi, n)
+    upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    X = np.where(y[:, None] == 0, upper, [1.0, 0.5] - upper)
+    return X + random.normal(0, noise, (n, 2)), y.astype(np.int64)
+
+
+def spirals(
+    n: int = 300, classes: int = 3, noise: float = 0.02, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """One arm of a spiral for each class, in the unit circle: X (n, 2), y (n,); `noise` is a standard deviation."""
+    _check(n, classes, noise)
+    y = np.arange(n) % classes
+    random = np.random.default_rng(seed)
+    radius = np.sqrt(random.uniform(0.01, 1, n))
+    angle = 1.5 * np.pi * radius + 2 * np.pi * y / classes
+    X = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return X + random.normal(0, noise, (n, 2)), y.astype(np.int64)
+
+
+def _check(n: int, classes: int, noise: float) -> None:
+    if not n >= classes >= 1 or not noise >= 0:
+        raise ValueError(f"expected n >= classes >= 1 and noise >= 0, got {n}, {classes} and {noise}.")

@@ -1,10 +1,9 @@
-"""Labels as indices and one-hot rows, features scaled to mean 0 and standard deviation 1."""
+"""Labels as indices, and categories as columns of zeros and ones."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -12,6 +11,10 @@ from ..errors import DataError, DTypeError, LabelError, NotFittedError, ShapeErr
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray  # costs 15 ms
+
+    Columns = ArrayLike | Sequence[Sequence[Any]] | Mapping[str, ArrayLike | Sequence[Any]]
+
+Unknown = Literal["error", "bucket", "ignore"]
 
 
 class LabelEncoder:
@@ -37,10 +40,7 @@ class LabelEncoder:
     def transform(self, y: ArrayLike | Sequence[Any]) -> NDArray[np.int64]:
         """The index of each label; `LabelError` for one that `fit` did not see."""
         labels, classes = _labels(y), self.classes
-        indices, known = np.zeros(labels.shape, np.int64), np.zeros(labels.shape, np.bool_)
-        if (labels.dtype.kind == "U") == (classes.dtype.kind == "U"):
-            indices = np.minimum(np.searchsorted(classes, labels), len(classes) - 1).astype(np.int64)
-            known = np.asarray(classes[indices] == labels)
+        indices, known = _looked_up(labels, classes)
         if not known.all():
             row = int(np.argmin(known))
             got = f"{labels[row].item()!r} in row {row}"
@@ -58,13 +58,14 @@ class LabelEncoder:
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, as plain values."""
-        return {"classes": self.classes.tolist(), "dtype": self.classes.dtype.str}
+        return _to_store(self.classes)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The encoder that `state()` describes."""
-        labels = np.asarray(state["classes"])
-        return cls().fit(labels if labels.dtype.kind == "U" else labels.astype(state["dtype"]))
+        encoder = cls()
+        encoder._classes = _stored(state)
+        return encoder
 
     def __repr__(self) -> str:
         if self._classes is None:
@@ -89,101 +90,139 @@ def one_hot(labels: ArrayLike, classes: int | None = None, dtype: DTypeLike = np
     return result
 
 
-class StandardScaler:
-    """Columns to mean 0 and standard deviation 1, as learnt by `fit`, and back.
+class OneHotEncoder:
+    """Columns of categories (text, whole numbers or bool) as columns of zeros and ones, one for each category.
 
-    The statistics and the arithmetic are float64; results have the input's float dtype, integers give float64.
+    Of a category that `fit` did not see `transform` makes an "error", a one in a last column of its feature that is
+    there for that ("bucket"), or zeros ("ignore"): never another column, nor another number of columns.
     """
 
-    _mean: NDArray[np.float64] | None = None
-    _scale: NDArray[np.float64] | None = None
+    _categories: dict[str, NDArray[Any]] | None = None
+
+    def __init__(self, unknown: Unknown = "error") -> None:
+        if unknown not in get_args(Unknown):
+            raise ValueError(f"OneHotEncoder: expected unknown among {get_args(Unknown)}, got {unknown!r}. Choose one.")
+        self.unknown = unknown
 
     @property
-    def mean(self) -> NDArray[np.float64]:
-        """What is subtracted, one for each column."""
-        return self._fitted()[0]
+    def categories(self) -> dict[str, NDArray[Any]]:
+        """The categories of each feature, sorted."""
+        if self._categories is None:
+            raise NotFittedError("OneHotEncoder: expected fitted categories, got none. Call fit(X) first.")
+        return self._categories
 
     @property
-    def scale(self) -> NDArray[np.float64]:
-        """What is then divided by, one for each column."""
-        return self._fitted()[1]
+    def names(self) -> list[str]:
+        """What the columns of `transform` are called, such as "colour=red"."""
+        extra = ["<unknown>"] * (self.unknown == "bucket")
+        return [f"{name}={word}" for name, known in self.categories.items() for word in [*known.tolist(), *extra]]
 
-    def fit(self, X: ArrayLike) -> Self:
-        """Learn mean and scale from (n, columns); a constant column gets scale 1 and a warning."""
-        array = _matrix(X)
-        if not len(array):
-            raise DataError("StandardScaler: expected rows, got none. Pass the training data.")
-        wide = array.astype(np.float64)
-        if not np.isfinite(wide).all():
-            row, column = map(int, np.argwhere(~np.isfinite(wide))[0])
-            where = f"{wide[row, column]} in row {row}, column {column}"
-            problem = f"StandardScaler: expected finite numbers, got {where}. Remove or fill the missing values."
-            raise DataError(problem, row=row, column=column)
-        mean, scale = wide.mean(axis=0), wide.std(axis=0)
-        constant = (wide == wide[0]).all(axis=0) | (scale == 0)
-        if constant.any():
-            columns = ", ".join(map(str, np.flatnonzero(constant)))
-            problem = (
-                f"expected columns that vary, got constant ones: {columns}. They become 0; consider leaving them out."
-            )
-            warnings.warn(f"StandardScaler: {problem}", stacklevel=2)
-        self._mean, self._scale = np.where(constant, wide[0], mean), np.where(constant, 1.0, scale)
+    def fit(self, X: Columns) -> Self:
+        """Learn from (n, features), or from columns by name: `{"colour": table["colour"]}`."""
+        columns = _columns(X)
+        if not columns or not len(next(iter(columns.values()))):
+            raise DataError("OneHotEncoder: expected rows and columns, got none. Pass the training data.")
+        self._categories = {name: np.unique(labels) for name, labels in columns.items()}
         return self
 
-    def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """`(X - mean) / scale`."""
-        mean, scale = self._fitted()
-        array = _matrix(X, len(mean))
-        return ((array.astype(np.float64) - mean) / scale).astype(_float(array))
+    def transform(self, X: Columns, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """(n, len(names)). DataError names the row and the column of an unknown category, and wrong columns."""
+        categories, columns = self.categories, _columns(X)
+        if columns.keys() != categories.keys():
+            got = f"expected the columns {list(categories)}, got {list(columns)}"
+            raise DataError(f"OneHotEncoder: {got}. Pass those of fit, by name in any order.")
+        return np.hstack([self._one_hot(name, columns[name], known, dtype) for name, known in categories.items()])
 
-    def fit_transform(self, X: ArrayLike) -> NDArray[Any]:
+    def fit_transform(self, X: Columns, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """`fit(X)`, then `transform(X)`."""
-        return self.fit(X).transform(X)
-
-    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
-        """`X * scale + mean`."""
-        mean, scale = self._fitted()
-        array = _matrix(X, len(mean))
-        return (array.astype(np.float64) * scale + mean).astype(_float(array))
+        return self.fit(X).transform(X, dtype)
 
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, as plain values."""
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        known = {name: _to_store(classes) for name, classes in self.categories.items()}
+        return {"unknown": self.unknown, "categories": known}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The scaler that `state()` describes."""
-        scaler = cls()
-        scaler._mean, scaler._scale = (np.array(state[key], dtype=np.float64) for key in ("mean", "scale"))
-        return scaler
+        """The encoder that `state()` describes."""
+        encoder = cls(state["unknown"])
+        encoder._categories = {name: _stored(known) for name, known in state["categories"].items()}
+        return encoder
 
-    def _fitted(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        if self._mean is None or self._scale is None:
-            raise NotFittedError("StandardScaler: expected a fitted mean and scale, got none. Call fit(X) first.")
-        return self._mean, self._scale
+    def _one_hot(self, name: str, labels: NDArray[Any], known: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+        """The columns of one feature."""
+        places, found = _looked_up(labels, known)
+        if self.unknown == "error" and not found.all():
+            row = int(np.argmin(found))
+            problem = f"expected one of {_some(known)}, got {labels[row].item()!r} in row {row}, column {name!r}"
+            fix = "Correct it, or make the encoder with unknown='bucket' or 'ignore'."
+            raise DataError(f"OneHotEncoder: {problem}. {fix}", row=row, column=name)
+        places[~found] = len(known)
+        rows = one_hot(places, len(known) + 1, dtype)
+        return rows if self.unknown == "bucket" else rows[:, :-1]
 
     def __repr__(self) -> str:
-        if self._mean is None:
-            return "StandardScaler(not fitted)"
-        return f"StandardScaler({len(self._mean)} columns)"
+        if self._categories is None:
+            return "OneHotEncoder(not fitted)"
+        return f"OneHotEncoder({len(self._categories)} columns to {len(self.names)})"
 
 
-def _labels(y: ArrayLike | Sequence[Any]) -> NDArray[Any]:
+def _columns(X: Columns) -> dict[str, NDArray[Any]]:
+    """Columns of labels by name, or by number, of one length."""
+    if not isinstance(X, Mapping):
+        array = X if isinstance(X, np.ndarray) else np.array(X, dtype=object)  # which leaves numbers beside text alone
+        if array.ndim != 2:
+            fix = "Try X.reshape(-1, 1), or pass columns by name in a dict."
+            raise ShapeError(f"OneHotEncoder: expected X of shape (n, features), got {array.shape}. {fix}")
+        X = {str(i): array[:, i] for i in range(array.shape[1])}
+    columns = {name: _labels(column, f"OneHotEncoder, column {name!r}") for name, column in X.items()}
+    if len(lengths := {len(labels) for labels in columns.values()}) > 1:
+        raise ShapeError(f"OneHotEncoder: expected columns of one length, got {sorted(lengths)}. Pass the same rows.")
+    return columns
+
+
+def _looked_up(labels: NDArray[Any], classes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The place of each label among sorted classes, and whether it is there at all."""
+    if (labels.dtype.kind == "U") != (classes.dtype.kind == "U"):
+        return np.zeros(labels.shape, np.int64), np.zeros(labels.shape, np.bool_)
+    places = np.minimum(np.searchsorted(classes, labels), len(classes) - 1).astype(np.int64)
+    return places, np.asarray(classes[places] == labels)
+
+
+def _to_store(classes: NDArray[Any]) -> dict[str, Any]:
+    """Classes as plain values."""
+    return {"classes": classes.tolist(), "dtype": classes.dtype.str}
+
+
+def _stored(state: Mapping[str, Any]) -> NDArray[Any]:
+    """The classes in a state."""
+    labels = np.asarray(state["classes"])
+    return LabelEncoder().fit(labels if labels.dtype.kind == "U" else labels.astype(state["dtype"])).classes
+
+
+def unmasked(X: Any, place: str) -> NDArray[Any]:
+    """As an array. DTypeError for a masked one, whose mask would be lost."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise DTypeError(f"{place}: expected a plain array, got a masked one. Fill it with .filled(...) first.")
+    return np.asarray(X)
+
+
+def _labels(y: ArrayLike | Sequence[Any], place: str = "LabelEncoder") -> NDArray[Any]:
     """Labels of one kind, (n,)."""
     values: Any = y.tolist() if isinstance(y, np.ndarray) and y.dtype == object else y
-    array = np.asarray(values)
+    array = unmasked(values, place)
     if array.ndim != 1:
-        raise ShapeError(f"LabelEncoder: expected labels of shape (n,), got {array.shape}. Try y.ravel().")
+        raise ShapeError(f"{place}: expected labels of shape (n,), got {array.shape}. Try y.ravel().")
     if array.dtype.kind not in "Ubiuf":
-        raise LabelError(f"LabelEncoder: expected str, int, float or bool labels, got {array.dtype}. Convert them.")
+        raise LabelError(f"{place}: expected str, int, float or bool labels, got {array.dtype}. Convert them.")
     if array.dtype.kind == "U" and not isinstance(values, np.ndarray):  # NumPy makes [1, "a"] into ["1", "a"]
         for row, value in enumerate(values):
             if not isinstance(value, str):
                 got = f"{value!r} in row {row}, beside text"
-                raise LabelError(f"LabelEncoder: expected labels of one kind, got {got}. Convert all to str.")
+                raise LabelError(f"{place}: expected labels of one kind, got {got}. Convert all to str.")
     if array.dtype.kind == "f" and np.isnan(array).any():
         row = int(np.argmax(np.isnan(array)))
-        raise LabelError(f"LabelEncoder: expected a label in every row, got nan in row {row}. Remove such rows.")
+        raise LabelError(f"{place}: expected a label in every row, got nan in row {row}. Remove such rows.")
     return array
 
 
@@ -202,25 +241,6 @@ def _indices(labels: ArrayLike, classes: int, place: str) -> NDArray[np.int64]:
         fix = "The labels look 1-based: subtract 1." if one_based else "Correct them, or the number of classes."
         raise LabelError(f"{place}: expected labels from 0 to {classes - 1}, got {got}. {fix}")
     return array.astype(np.int64)
-
-
-def _matrix(X: ArrayLike, columns: int | None = None) -> NDArray[Any]:
-    """Numbers, (n, columns)."""
-    array = np.asarray(X)
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(f"StandardScaler: expected numbers, got {array.dtype}. Encode text columns first.")
-    if array.ndim != 2:
-        fix = "Try X.reshape(-1, 1)." if array.ndim == 1 else "Flatten each row."
-        raise ShapeError(f"StandardScaler: expected X of shape (n, columns), got {array.shape}. {fix}")
-    if columns is not None and array.shape[1] != columns:
-        got = f"{array.shape[1]} in shape {array.shape}"
-        raise ShapeError(f"StandardScaler: expected {columns} columns as in fit, got {got}. Pass the same columns.")
-    return array
-
-
-def _float(array: NDArray[Any]) -> np.dtype[Any]:
-    """The array's dtype if it is a float, else float64."""
-    return array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
 
 
 def _some(values: NDArray[Any]) -> str:

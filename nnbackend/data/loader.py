@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ..backend import CPU, DeviceLike, backend_of, gather, namespace
 from ..backend import device as find_device
 from ..creation import asarray
-from ..errors import DataError, IncompatibleCheckpointError, ShapeError
-from ..random import fresh_key, key_of, permutation, site_of
+from ..errors import DataError, ShapeError
+from ..random import permutation, site_of
 from ..tensor import Tensor
+from .passes import Passes
 
 
-class DataLoader:
+class DataLoader(Passes):
     """Batches of rows: `for x, y in DataLoader(X, y, batch_size=32, seed=0)` is one epoch.
 
     The data is moved to `device` once, and not copied if it is there already: a memory-mapped file is read batch by
@@ -41,23 +41,10 @@ class DataLoader:
         lengths = [a.shape[0] if a.shape else 0 for a in self.arrays]
         if len(set(lengths)) > 1:
             raise ShapeError(f"DataLoader: expected arrays of one length, got {lengths}")
-        self.rows = lengths[0]
-        if not self.rows:
+        if not lengths[0]:
             raise DataError("DataLoader: expected at least one row, got an empty dataset.")
-        if batch_size is not None and (batch_size < 1 or int(batch_size) != batch_size):
-            raise ValueError(f"DataLoader: expected batch_size >= 1 or None, got {batch_size}.")
-        if drop_last and batch_size is not None and batch_size > self.rows:
-            raise ValueError(f"DataLoader: expected batch_size <= {self.rows} rows with drop_last, got {batch_size}.")
-        self.batch_size = min(batch_size or self.rows, self.rows)
-        self.shuffle, self.drop_last = shuffle, drop_last
-        self.key = fresh_key() if seed is None else key_of(seed)
-        self.epoch = self.batch = 0
-        self._pass: object = None  # the one that `batch` counts
-        self._loaded = False  # does the next pass go on where a state said?
-
-    def __len__(self) -> int:
-        full, rest = divmod(self.rows, self.batch_size)
-        return full if self.drop_last else full + (rest > 0)
+        super().__init__(lengths[0], batch_size, drop_last, seed)
+        self.shuffle = shuffle
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """One epoch, or what is left of that of a loaded state. DataError if there are other rows than at first."""
@@ -66,48 +53,11 @@ class DataLoader:
                 raise DataError(
                     f"DataLoader: expected {self.rows} rows as at first, got shape {a.shape}. Make a new DataLoader."
                 )
-        if not self._loaded:
-            self.epoch, self.batch = self.epoch + 1, 0
-        self._loaded, first, count = False, self.batch, len(self)
-        self._pass = mine = object()
+        first, hand_out = self._begin()
         order = self._order() if self.shuffle else None
-        for i in range(first, count):
-            if self._pass is mine:
-                self.batch = i + 1 if i + 1 < count else 0
+        for i in range(first, len(self)):
+            hand_out(i)
             yield tuple([self._batch(a, i, order) for a in self.arrays])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: `epoch`, `batch`, and the `key` of all its orders in 32 hexadecimal digits."""
-        return {"epoch": self.epoch, "batch": self.batch, "key": f"{self.key:032x}"}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next pass go on with the batches, in the order, that were left when the state was taken.
-
-        IncompatibleCheckpointError, and nothing has changed, if it is not a state of a loader of as many batches.
-        """
-        epoch, batch, key = self._position(state)
-        self.epoch, self.batch, self.key = epoch, batch, key
-        self._pass, self._loaded = None, batch > 0
-
-    def _position(self, state: Mapping[str, Any]) -> tuple[int, int, int]:
-        """The epoch, batch and key of a state that fits."""
-        place = "DataLoader.load_state_dict"
-        if not isinstance(state, Mapping):
-            raise IncompatibleCheckpointError(f"{place}: expected a state, got {type(state).__name__}.")
-        if missing := [name for name in ("epoch", "batch", "key") if name not in state]:
-            raise IncompatibleCheckpointError(f"{place}: expected {missing} in the state, got {list(state)}.")
-        epoch, batch, key = state["epoch"], state["batch"], state["key"]
-        for name, value in (("epoch", epoch), ("batch", batch)):
-            if type(value) is not int or value < 0:
-                raise IncompatibleCheckpointError(f"{place}: expected {name}, a whole number >= 0, got {value!r}.")
-        if not isinstance(key, str) or not re.fullmatch("[0-9a-f]{32}", key):
-            raise IncompatibleCheckpointError(f"{place}: expected a key of 32 hexadecimal digits, got {key!r}.")
-        if batch >= len(self) or (batch and not epoch):
-            raise IncompatibleCheckpointError(
-                f"{place}: expected a batch below {len(self) if epoch else 1} in epoch {epoch}, got {batch}."
-                " Use the rows, batch_size and drop_last of the loader that gave the state."
-            )
-        return epoch, batch, int(key, 16)
 
     def _order(self) -> Any:
         """The order of the rows in this epoch, drawn on the host, on the device of the data."""

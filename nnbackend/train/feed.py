@@ -9,6 +9,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+from ..backend import backend_of, gather, namespace, to_host
 from ..data import DataLoader
 from ..errors import DataError, ShapeError
 from ..tensor import Tensor
@@ -17,6 +18,26 @@ from .edge import Edge, fingerprint, in_file, let_go
 
 Batch: TypeAlias = tuple[Any, ...]  # (inputs, targets) or (inputs, targets, weights), each an array or a nest of them
 AHEAD = 2  # batches that a thread makes ready
+PIECE = 64  # rows at random places of a file that are read together; up to 2 MB around each come along
+
+
+class FromFiles(DataLoader):
+    """Batches read out of memory-mapped files: what has been read need not stay in memory, nor what lies around it."""
+
+    def _batch(self, a: Tensor, i: int, order: Any) -> Tensor:
+        if not in_file(a):
+            return super()._batch(a, i, order)
+        start, stop = i * self.batch_size, min((i + 1) * self.batch_size, self.rows)
+        size = PIECE if order is not None else stop - start
+        pieces = []
+        for first in range(start, stop, size):
+            rows = slice(first, min(first + size, stop))
+            pieces.append(backend_of(a.data).copy(a.data[rows]) if order is None else gather(a.data, order[rows]))
+            let_go(a)
+        batch = Tensor(pieces[0] if len(pieces) == 1 else namespace(a.data).concat(pieces, axis=0))
+        if hasattr(a, "bounds"):
+            batch.bounds = a.bounds
+        return batch
 
 
 class Rows:
@@ -33,28 +54,28 @@ class Rows:
         if len(set(lengths)) > 1:
             shapes = " and ".join(f"{name} {t.shape}" for name, t in self._named().items())
             raise ShapeError(f"fit: expected as many targets as rows, got {shapes}")
-        self.loader = DataLoader(*self.arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
+        kind = FromFiles if self.in_file else DataLoader
+        self.loader = kind(*self.arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
         self.rows, self.batch_size = lengths[0], self.loader.batch_size
+        self.taken: Any = None  # the numbers of the rows, if they are some of those that were handed in
         self._done = 0  # batches of an epoch that another run has begun
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many batches an epoch has."""
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
         batches: Iterator[Batch] = iter(self.loader)
         if self._nested:
             batches = (filled(self.form, iter(batch)) for batch in batches)
-        return prefetched(self._brought(batches)) if self.in_file else batches
-
-    def _brought(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            for t in self.arrays:
-                let_go(t)
-            yield self.edge.batch(batch, check=False)
+        if not self.in_file:
+            return batches
+        return prefetched(self.edge.batch(batch, check=False) for batch in batches)
 
     def groups(self, k: int) -> Iterator[tuple[list[Batch], list[int], bool]]:
         """What is left of an epoch, k batches at a time, their rows, and whether they are the last."""
-        done, count, self._done = self._done, len(self), 0
+        done, count, self._done = self._done, self.count, 0
         size, last = self.batch_size, self.rows - (count - 1) * self.batch_size
         batches = iter(self)
         while done < count:
@@ -65,6 +86,12 @@ class Rows:
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The same rows as they stand, for a look at all of them."""
         return iter(Rows(self.edge, self.form, batch_size))
+
+    def numbers(self, places: list[int]) -> list[int]:
+        """Which rows of the data as it was handed in stand at these places of the pass begun last."""
+        order = to_host(self.loader._order()) if self.loader.shuffle else range(self.rows)
+        rows = [int(order[place]) for place in places]
+        return rows if self.taken is None else [int(self.taken[row]) for row in rows]
 
     def begin(self, epoch: int) -> None:
         """The next pass is that of the epoch after this one."""

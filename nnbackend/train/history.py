@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import html
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import plots
+from ..io.atomic import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, float]
 
@@ -40,19 +49,74 @@ class History:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
-    def __repr__(self) -> str:
+    def best(self, name: str, mode: str = "min") -> Row:
+        """The row with the lowest value of a column, or with `mode="max"` the highest; the first of several.
+
+        KeyError for an unknown name, ValueError if the column has no numbers.
+        """
+        if mode not in ("min", "max"):
+            raise ValueError(f'best: expected mode "min" or "max", got {mode!r}.')
+        found = [row for row in self.rows if isinstance(v := row.get(name), int | float) and not math.isnan(v)]
+        if not found:
+            raise ValueError(f"best: expected numbers in {name!r}, got {self[name]}.")
+        return (min if mode == "min" else max)(found, key=lambda row: row[name])
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """The columns by name, with None where a row has no value: what `pandas.DataFrame` takes."""
+        return {name: [row.get(name) for row in self.rows] for name in self.columns}
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table with a header, whole or not at all; numbers so that they read back to the bit."""
+        import csv
+        import io
+
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(self.columns)
+        table.writerows([row.get(name) for name in self.columns] for row in self.rows)
+        replace_file(path, [text.getvalue().encode()])
+
+    def plot(self, names: Sequence[str] | None = None) -> Figure:
+        """Learning curves as a figure of matplotlib, see `nb.plots.history`."""
+        return plots.history(self, names)
+
+    def chart(self, width: int = 72, height: int = 12, names: Sequence[str] | None = None) -> str:
+        """Learning curves as text, see `nb.plots.chart`."""
+        return plots.chart(self, width, height, names)
+
+    def _shown(self) -> list[Row]:
+        """Some twenty rows, whole ones if there are any."""
         columns = self.columns
         shown = [row for row in self.rows if len(row) == len(columns)] or self.rows
-        shown = shown if len(shown) <= 20 else shown[:: -(-len(shown) // 20)]
+        return shown if len(shown) <= 20 else shown[:: -(-len(shown) // 20)]
+
+    def __repr__(self) -> str:
+        columns = self.columns
         lines = ["  ".join(f"{name:>12}" for name in columns)]
-        lines += ["  ".join(_cell(row.get(name)) for name in columns) for row in shown]
+        lines += ["  ".join(f"{_cell(row.get(name)):>12}" for name in columns) for row in self._shown()]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        columns = self.columns
+        rows = [[html.escape(_cell(row.get(name))) for name in columns] for row in self._shown()]
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-def _cell(value: float | None) -> str:
-    return " " * 12 if value is None else f"{value:12d}" if isinstance(value, int) else f"{value:12.4f}"
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:d}"
+    return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
 
 
 def line(row: Row) -> str:
     """A row as one line of a report."""
-    return "  ".join(f"{name} {value:5d}" if name == "epoch" else f"{name} {value:.4f}" for name, value in row.items())
+    return "  ".join(
+        f"{name} {value:5d}"
+        if name == "epoch"
+        else f"{name} {value:.4f}"
+        if isinstance(value, int | float)
+        else f"{name} {value}"
+        for name, value in row.items()
+    )

@@ -80,7 +80,9 @@ class Intake:
         order = permutation(whole.rows, key_of(self.seed or 0), site_of("validation_split"))
         n = min(max(1, round(share * whole.rows)), whole.rows - 1)
         train, test = (mapped(_part(rows), whole.form) for rows in (order[n:], order[:n]))
-        return Rows(self.edge, train, self.batch_size, self.shuffle, self.seed), Rows(self.edge, test, None)
+        rows = Rows(self.edge, train, self.batch_size, self.shuffle, self.seed)
+        rows.taken = order[n:]
+        return rows, Rows(self.edge, test, None)
 
     def _form(self, X: Any, y: Any, weight: Any, suffix: str) -> Batch:
         form: Batch = (self.edge.inputs(X, f"X{suffix}"), self.edge.targets(y, f"y{suffix}"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ..backend import NUMPY, backend_of, device, is_array, to_host
 from ..data.loader import concatenated
 from ..grad_mode import no_grad
-from ..metrics import Metric, metric
-from ..metrics.registry import takes_weight
+from ..metrics import Metric, metric, takes_weight
 from ..nn import evaluating
 from ..tensor import Tensor
 from ..tree import filled, leaves
@@ -24,13 +24,16 @@ def metrics_of(given: Any, objective: Objective) -> dict[str, Metric]:
 
     A list for the only output; a dict by the name or place of outputs, `{"class": ["accuracy"]}`.
     """
+    named: list[tuple[str, Metric]] = []
     if not isinstance(given, Mapping):
-        return dict(metric(spec, logits=objective.logits()) for spec in given)
-    found = {}
-    for key, specs in given.items():
-        for spec in specs if isinstance(specs, list | tuple) else [specs]:
-            name, fn = metric(spec, logits=objective.logits(key))
-            found[f"{key}_{name}"] = OfOutput(key, fn)
+        named = [metric(spec, **objective.outputs()) for spec in given]
+    else:
+        for key, specs in given.items():
+            for spec in specs if isinstance(specs, list | tuple) else [specs]:
+                name, fn = metric(spec, **objective.outputs(key))
+                named.append((f"{key}_{name}", OfOutput(key, fn)))
+    if len(found := dict(named)) < len(named):
+        raise ValueError(f"metrics: expected a different name for each, got {', '.join(name for name, _ in named)}.")
     return found
 
 
@@ -106,3 +109,10 @@ def joined(parts: list[Any]) -> Any:
         return parts[0]
     columns: Iterator[Any] = zip(*map(leaves, parts), strict=True)
     return filled(parts[0], (concatenated(list(column)) for column in columns))
+
+
+def like(x: Any, t: Tensor) -> Any:
+    """Results for those who do not use Tensors: of the library of `x` and on its device, else of NumPy."""
+    if is_array(x) and backend_of(x) is not NUMPY:
+        return t.to(device(x)).data
+    return to_host(t.data).copy()

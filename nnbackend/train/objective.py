@@ -28,7 +28,8 @@ LOSSES: dict[str, Loss] = {
     "poisson_nll": F.poisson_nll_loss,
 }
 CLASSES = (F.cross_entropy, F.focal_loss, F.nll_loss, F.multi_margin_loss)  # whole numbers may be classes
-LOGITS = (F.cross_entropy, F.focal_loss, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
+LABELS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)  # yes or no each
+LOGITS = (F.cross_entropy, F.focal_loss, F.nll_loss, *LABELS[1:])  # and logarithms of probabilities, which are some
 OURS = tuple(vars(F)[name] for name in F.__all__)
 
 
@@ -100,6 +101,10 @@ class Objective:
     def logits(self, key: Any = None) -> bool:
         """Whether an output is the logits of something."""
         return function_of(self.losses.get(key, self.only)) in LOGITS
+
+    def outputs(self, key: Any = None) -> dict[str, bool]:
+        """What an output is, for its metrics."""
+        return {"logits": self.logits(key), "multilabel": function_of(self.losses.get(key, self.only)) in LABELS}
 
     def check_weights(self) -> None:
         """TypeError if a loss cannot count rows with weights."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,11 +23,13 @@ from ..io.build import explained
 from ..tensor import Tensor
 from .callback import Callback, named
 from .checkpoints import Checkpoints
-from .feed import Rows, Stream
+from .feed import Batch, Rows, Stream
 from .history import line
 from .interrupts import Interrupts
-from .progress import Progress
+from .origin import Retrial
+from .progress import Progress, summary
 from .snapshot import differences
+from .sound import LastGood
 
 Feed = Rows | Stream
 Path = str | os.PathLike[str]
@@ -59,6 +62,7 @@ class Run:
         # who is at work here, and what has been asked for; others wait for an answer
         self.thread: int | None = None
         self.asked: deque[tuple[Path, SimpleQueue[BaseException | None] | None]] = deque()
+        self.last = LastGood(self)
         self.begin(len(self.history))
 
     def begin(self, start: int) -> None:
@@ -135,23 +139,35 @@ class Run:
 
     def train(self, every: int, verbose: bool) -> None:
         """Up to the goal, or until somebody wants to stop; report every so many epochs. SystemExit after SIGTERM."""
-        epochs = range(len(self.history) + 1, self.goal + 1)
+        began, before, start = time.monotonic(), self.trainer.steps, len(self.history)
+        batches = self.feed.count
+        steps, done = batches and -(-batches // self.accumulate), len(self.losses) // self.accumulate
+        passes = Progress(range(start + 1, self.goal + 1), verbose and sys.stderr.isatty(), steps, done, shown=verbose)
         self.trainer.optimizer.prepare()
         with Interrupts(say=verbose) as signals, self._at_work(signals):
-            with Progress(epochs, verbose and sys.stderr.isatty()) as passes:
-                for callback in self.callbacks:
-                    callback.on_fit_begin(self.trainer)
-                self._keep_best()  # an error may have come in between
-                self._serve()
-                for epoch in passes:
-                    if self.stopped or not self._epoch(epoch, every, passes.write if verbose else None, signals):
-                        break
-            self.read()
+            with self._told(signals):
+                with passes:
+                    for callback in self.callbacks:
+                        callback.on_fit_begin(self.trainer)
+                    self._keep_best()  # an error may have come in between
+                    self._serve()
+                    self.last.keep()
+                    for epoch in passes:
+                        if self.stopped or not self._epoch(epoch, every, verbose, passes, signals):
+                            break
+                self.read()
+                self._check_parameters()
             for callback in self.callbacks:
                 callback.on_fit_end(self.trainer)
             if self.checkpoints is not None and self.written != self.trainer.steps:
                 self._keep(self.checkpoints, last=True)
             self._serve()
+        if verbose:
+            told = summary(
+                self.history.rows[start:], self.trainer.steps - before, time.monotonic() - began, self.stopped
+            )
+            with suppress(OSError):  # nobody reads it any more
+                print(told, flush=True)
         if signals.caught is not None:
             kept = "" if self.checkpoints is None else f", checkpoint in {self.checkpoints.folder}"
             message = f"fit: interrupted at step {self.trainer.steps}{kept}; the same call goes on from here"
@@ -160,32 +176,41 @@ class Run:
         if signals.caught == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
 
-    def _epoch(self, epoch: int, every: int, write: Callable[[str], None] | None, signals: Interrupts) -> bool:
+    def _epoch(self, epoch: int, every: int, verbose: bool, passes: Progress, signals: Interrupts) -> bool:
         """One pass over the data, or what is left of it. False if somebody wants to stop."""
-        trainer, accumulate = self.trainer, self.accumulate
         watched = bool(self.callbacks) or self.checkpoints is not None
-        if accumulate > 1:
-            trainer.optimizer.zero_grad()
-        for group, sizes, closed in self.feed.groups(accumulate):
-            if accumulate == 1:
-                self.losses.append(trainer._step(*group[0]).detach())
-            else:
-                shares = [n / sum(sizes) for n in sizes]
-                for i, (share, batch) in enumerate(zip(shares, group, strict=True), start=1):
-                    self.losses.append(trainer._gather(share, i == len(group), *batch).detach())
+        if self.accumulate > 1:
+            self.trainer.optimizer.zero_grad()
+        for group, sizes, closed in self.feed.groups(self.accumulate):
+            self.losses += self.step(group, sizes)
             self.sizes += sizes
-            trainer.steps += 1
-            trainer._advance("step")
-            if closed:
-                self._close(epoch, every, write)
+            passes.step()
+            reported = closed and self._close(epoch, every, passes.write if verbose else None)
             if watched or self.asked or self.stopped or signals.caught is not None:
                 self._between(closed)
                 if self.stopped or signals.caught is not None:
                     return False
+            if reported:
+                self.last.keep()
         return True
 
-    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> None:
-        """The end of an epoch: its mean loss, and a report every now and then."""
+    def step(self, group: list[Batch], sizes: list[int]) -> list[Tensor]:
+        """One step by the gradients of some batches of these sizes; their losses, without waiting for them."""
+        trainer = self.trainer
+        if self.accumulate == 1:
+            losses = [trainer._step(*group[0]).detach()]
+        else:
+            shares = [n / sum(sizes) for n in sizes]
+            losses = [
+                trainer._gather(share, i == len(group), *batch).detach()
+                for i, (share, batch) in enumerate(zip(shares, group, strict=True), start=1)
+            ]
+        trainer.steps += 1
+        trainer._advance("step")
+        return losses
+
+    def _close(self, epoch: int, every: int, write: Callable[[str], None] | None) -> bool:
+        """The end of an epoch: its mean loss, and a report every now and then. Whether there was one."""
         losses, sizes = self.losses, self.sizes
         mean = losses[0]
         if len(set(sizes[:-1])) > 1:
@@ -207,6 +232,7 @@ class Run:
             if write is not None and printed:
                 write(line(row))
         crash.point("epoch.closed")
+        return reported
 
     def read(self) -> None:
         """Bring the losses of the last epochs to the host, in one go. NonFiniteError if one is not finite."""
@@ -235,8 +261,22 @@ class Run:
             f"fit: expected {what} (step {step}, lr {lr:g}). "
             "Lower the learning rate, or scale the features with data.StandardScaler."
         )
-        error.step = step
+        error.step, error.expected = step, what
         return error
+
+    @contextmanager
+    def _told(self, signals: Interrupts) -> Iterator[None]:
+        """What turns NaN inside is looked for, and the last sound state is restored."""
+        try:
+            yield
+        except NonFiniteError as error:
+            if not error.expected or self.last.copy is None:  # not from here
+                raise
+            retrial, expected = Retrial(self.last, signals), error.expected
+        else:
+            return
+        retrial.search()
+        raise retrial.error(expected) from None
 
     # -- between two steps -------------------------------------------------------------------------------------------
 

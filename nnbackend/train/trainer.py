@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from operator import index
 from typing import Any
 
 from .. import crash, optim
-from ..backend import NUMPY, DeviceLike, backend_of, is_array, to_host
+from ..backend import DeviceLike
 from ..backend import device as find_device
-from ..errors import IncompatibleCheckpointError
+from ..errors import IncompatibleCheckpointError, LintWarning
 from ..grad_mode import no_grad
 from ..io.header import naming
 from ..io.model import Content, save
@@ -27,18 +28,12 @@ from .edge import Edge, nested
 from .feed import Rows, Stream
 from .history import History, Row
 from .intake import Intake
-from .measure import Feed, called, joined, measured, metrics_of
-from .objective import Objective, named
+from .lint import Finding, lint
+from .measure import Feed, called, joined, like, measured, metrics_of
+from .objective import Objective
 from .run import Path, Run
 from .snapshot import PARTS, kept, rebuilt, refusal, restore, snapshot
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    rule.__name__.lower(): rule
-    for rule in (
-        optim.SGD, optim.Lion, optim.Adagrad, optim.RMSprop, optim.Adadelta, optim.Rprop, optim.ASGD, optim.Adam,
-        optim.AdamW, optim.Adamax, optim.NAdam, optim.RAdam, optim.Adafactor,
-    )
-}  # fmt: skip
+from .updates import optimizer_of, scheduled
 
 
 class Trainer:
@@ -53,7 +48,8 @@ class Trainer:
 
     For a net of several outputs, in a tuple or dict, losses and metrics may be given by place or name of the output,
     `loss={"kind": "cross_entropy", "box": "huber"}, loss_weights={"box": 0.5}, metrics={"kind": ["accuracy"]}`; the
-    losses are added up. `clip_norm` and `clip_value` bound the gradients of each step.
+    losses are added up. `clip_norm` and `clip_value` bound the gradients of each step. `ignore` silences warnings of
+    `check` by their codes.
     """
 
     def __init__(
@@ -69,6 +65,7 @@ class Trainer:
         loss_weights: Any = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        ignore: Sequence[str] = (),
     ) -> None:
         if schedule_every not in ("epoch", "step"):
             raise ValueError(f'schedule_every: expected "epoch" or "step", got {schedule_every!r}.')
@@ -86,15 +83,12 @@ class Trainer:
         self.device, self.seed = find_device(device), seed
         self.net = net if seed is None else net.init(seed, only_fresh=True)
         self.net.to(self.device)
-        template: Any = named("optimizer", OPTIMIZERS, optimizer)() if isinstance(optimizer, str) else optimizer
-        if not isinstance(template, Optimizer):
-            got = getattr(optimizer, "__name__", type(optimizer).__name__)
-            raise TypeError(f"optimizer: expected a name or a template such as optim.SGD(lr=0.1), got {got}.")
-        self.optimizer = template if template.param_groups else template.bind(net.parameters())
-        self.schedule = None if schedule is None else _scheduled(self.optimizer, schedule)
+        self.optimizer = optimizer_of(optimizer, net)
+        self.schedule = None if schedule is None else scheduled(self.optimizer, schedule)
         self.schedule_every = "report" if isinstance(self.schedule, ReduceLROnPlateau) else schedule_every
         if self.schedule_every != schedule_every == "step":
             raise ValueError('schedule_every: expected "epoch" for ReduceLROnPlateau, got "step".')
+        self.ignore, self._checked = tuple(ignore), False
         self.history = History()
         self.steps, self.interrupted = 0, False
         self._unfinished: Run | dict[str, Any] | None = None  # a fit that was cut short, here or in a checkpoint
@@ -178,6 +172,7 @@ class Trainer:
         sample_weight: Any = None,
         class_weight: Any = None,
         validation_split: float | None = None,
+        check: bool = True,
     ) -> History:
         """Train for `epochs` more passes over the rows; `batch_size=None` is the full batch, 1 is sample by sample.
 
@@ -189,6 +184,7 @@ class Trainer:
 
         With `accumulate=k` the gradients of k batches make one step, as if they were one batch, in the memory of one
         (for losses that are means; layers that look at their whole batch, as batch norm does, still see only theirs).
+        The first fit warns of what `check` finds, unless it is told not to.
         Every `report_every` epochs (by default about 20 times) metrics and validation are computed and printed.
         Returns the history of all fits. NonFiniteError if the loss turns NaN or infinite; DataError names bad rows.
 
@@ -213,6 +209,8 @@ class Trainer:
             feed = intake.training(X, y, sample_weight, class_weight)
             held_out = None if validation_data is None else intake.validation(validation_data)
         self._check_best(keeper, held_out)
+        if check and not self._checked:
+            self._warn(feed, batch_size)
         run = Run(self, feed, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
         with nullcontext() if keeper is None else keeper.held():
             if keeper is not None:
@@ -224,6 +222,24 @@ class Trainer:
             self._go_on(run, finished=resume)
             run.train(1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose)
         return self.history
+
+    def check(self, X: Any, y: Any = None, batch_size: int | None = 32, sample_weight: Any = None) -> list[Finding]:
+        """What is probably a mistake in this set-up for this data, each with a code and a cure: see docs/lint.md.
+
+        Looks at few rows and takes two steps with copies: nothing changes.
+        """
+        return self._lint(Intake(self._edge, self.objective).feed(X, y, sample_weight), batch_size)
+
+    def _lint(self, feed: Feed, batch_size: int | None) -> list[Finding]:
+        X, y, weight = (feed.source, None, None) if isinstance(feed, Stream) else (*feed.form, None)[:3]
+        return lint(self, X, y, batch_size, weight, self.ignore)
+
+    def _warn(self, feed: Feed, batch_size: int | None) -> None:
+        """Once a trainer; what training itself refuses is left to it."""
+        self._checked = True
+        for finding in self._lint(feed, batch_size):
+            if not finding.fatal:
+                warnings.warn(str(finding), LintWarning, stacklevel=3)
 
     def stop(self, why: str = "", final: bool = True) -> None:
         """End the fit that is under way, after this step: for callbacks and other threads. ValueError if none is.
@@ -374,27 +390,10 @@ class Trainer:
         with no_grad(), evaluating():
             output = joined([called(self._forward, x) for (x,) in rows])
         first = next(leaves(X if nested(X) is not None else (X,)))
-        return output if isinstance(first, Tensor) else mapped(lambda t: _like(first, t), output)
+        return output if isinstance(first, Tensor) else mapped(lambda t: like(first, t), output)
 
     # -- data on its way in
     @property
     def _edge(self) -> Edge:
         whole = any(module.whole_inputs for module in self.net.modules())
         return Edge(self.device, self.dtype, whole, self.objective.classes)
-
-
-def _like(x: Any, t: Tensor) -> Any:
-    """Results for those who do not use Tensors: of the library of `x` and on its device, else of NumPy."""
-    if is_array(x) and backend_of(x) is not NUMPY:
-        return t.to(find_device(x)).data
-    return to_host(t.data).copy()
-
-
-def _scheduled(optimizer: Optimizer, schedule: Callable[[Optimizer], LRScheduler]) -> LRScheduler:
-    made = schedule(optimizer) if callable(schedule) else schedule
-    if not isinstance(made, LRScheduler) or made.optimizer is not optimizer:
-        raise ValueError(
-            f"schedule: expected a function that makes a schedule of the optimizer it is given, got {schedule!r}. "
-            "Use schedule=lambda opt: optim.StepLR(opt, 10)."
-        )
-    return made

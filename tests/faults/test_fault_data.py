@@ -13,7 +13,7 @@ import pytest
 import nnbackend as nb
 from nnbackend import nn, optim
 from nnbackend.backend import CPU
-from nnbackend.data import CSVLoader
+from nnbackend.data import CSVLoader, csv_rows
 from nnbackend.errors import DataError
 from nnbackend.train import edge
 
@@ -104,7 +104,8 @@ CSV_STREAMED = """
 
     path, megabytes, shuffle_rows = sys.argv[1], *map(int, sys.argv[2:])
     rng = np.random.default_rng(0)
-    block = "".join(f"{a:.9f},{b:.9f},{c:.9f},{'xyz'[i % 3]}\\n" for i, (a, b, c) in enumerate(rng.normal(size=(9000, 3))))
+    numbers = enumerate(rng.normal(size=(9000, 3)).tolist())
+    block = "".join(f"{a:.60f},{b:.60f},{c:.60f},{'xyz'[i % 3]}\\n" for i, (a, b, c) in numbers)
     with open(path, "w") as file:
         file.write("a,b,c,word\\n")
         for _ in range((megabytes << 20) // len(block)):
@@ -127,9 +128,9 @@ CSV_STREAMED = """
 @needs_proc
 @pytest.mark.slow
 @pytest.mark.parametrize("shuffle_rows", [0, 10_000])
-def test_a_csv_file_of_50_megabytes_is_read_in_20(tmp_path, shuffle_rows):
+def test_a_csv_file_of_50_megabytes_is_read_in_25(tmp_path, shuffle_rows):
     """faults.md 126: a table larger than memory is read block by block."""
-    assert float(child(CSV_STREAMED, tmp_path / "rows.csv", 50, shuffle_rows)) < 20.0
+    assert float(child(CSV_STREAMED, tmp_path / "rows.csv", 50, shuffle_rows)) < 25.0
 
 
 # -- data that changes ------------------------------------------------------------------------------------------------
@@ -140,7 +141,8 @@ ROWS = [f"{i},{i * i}" for i in range(10)]
 @pytest.mark.parametrize("shuffle_rows", [0, 4, 100])
 @pytest.mark.parametrize(
     ("rows", "batches"),
-    [(ROWS[:-1], 0), ([*ROWS, "10,100"], 0), (["9,0", *ROWS[1:]], 4), ([*ROWS[:-1], "9,80"], 4), ([*ROWS[:4], "", *ROWS[4:9]], 0)],
+    [(ROWS[:-1], 0), ([*ROWS, "10,100"], 0), (["9,0", *ROWS[1:]], 4), ([*ROWS[:-1], "9,80"], 4),
+     ([*ROWS[:4], "", *ROWS[4:9]], 0)],
     ids=["shorter", "longer", "the first row", "the last row", "rows in other places"],
 )  # fmt: skip
 def test_a_file_that_changes_between_epochs_is_refused(tmp_path, rows, batches, shuffle_rows):
@@ -171,11 +173,13 @@ def test_a_file_that_changes_its_columns_or_goes_away_is_refused(tmp_path):
         next(iter(loader))
 
 
-def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
     """faults.md 127: in the middle of an epoch."""
+    monkeypatch.setattr(csv_rows, "BYTES", 64)
+    monkeypatch.setattr(csv_rows, "CELLS", 64)
     path = tmp_path / "rows.csv"
-    path.write_text("\n".join(["x,y", *(f"{i},{i}" for i in range(400_000))]))
-    loader = CSVLoader(path, "y", batch_size=1000)
+    path.write_text("\n".join(["x,y", *(f"{i},{i}" for i in range(2000))]))
+    loader = CSVLoader(path, "y", batch_size=10)
     batches = iter(loader)
     next(batches)
     with path.open("a") as file:
