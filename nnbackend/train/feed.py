@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from itertools import islice
 from queue import SimpleQueue
@@ -134,7 +134,7 @@ class Stream:
     def __init__(self, edge: Edge, source: Any, epochs: int = 1, name: str = "X") -> None:
         self.edge, self.source, self.name = edge, source, name
         self.once = isinstance(source, Iterator)
-        self.count: int | None = len(source) if hasattr(source, "__len__") else None
+        self.count: int | None = len(source) if isinstance(source, Sized) else None
         self.skip = 0
         if self.once and epochs > 1:
             raise DataError(

@@ -1,0 +1,302 @@
+"""What a fit reads: streams of batches, files, weights, several inputs and outputs. All ways give the same training."""
+
+import copy
+import pickle
+import threading
+import time
+
+import numpy as np
+import pytest
+from feed_case import WEIGHT, X, Y, batches, fitted, plain, random, same, trainer
+
+import nnbackend as nb
+from nnbackend import functional as F
+from nnbackend import nn, optim
+from nnbackend.errors import DataError, ShapeError
+from nnbackend.train import feed
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_loader_of_ones_own_trains_as_arrays_do():
+    same(fitted(trainer(), X, Y), fitted(trainer(), nb.data.DataLoader(X, Y, seed=1)))
+
+
+@pytest.mark.parametrize("source", [batches, lambda: list(batches()), list(batches())], ids=["generator", "fn", "list"])
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_batches_from_anywhere_train_as_arrays_in_order_do(source, accumulate):
+    by_rows = fitted(plain(), X, Y, batch_size=25, shuffle=False, accumulate=accumulate)
+    by_stream = fitted(plain(), source, accumulate=accumulate)
+    assert by_stream.steps == by_rows.steps
+    assert by_stream.history["loss"] == pytest.approx(by_rows.history["loss"], rel=1e-12)
+    np.testing.assert_allclose(by_stream.predict(X), by_rows.predict(X), rtol=1e-12, atol=1e-13)
+
+
+def test_batches_of_any_size_count_by_their_rows():
+    sizes = [10, 40, 15, 25]
+    stream = [(X[i - n : i], Y[i - n : i]) for n, i in zip(sizes, np.cumsum(sizes), strict=True)]
+    run = nb.Trainer(nn.Linear(4, 2).to("float64"), "cross_entropy", optim.SGD(lr=1e-300), device="cpu", seed=0)
+    fitted(run, stream, epochs=1, check=False)
+    assert run.history["loss"][0] == pytest.approx(run.evaluate(X, Y)["loss"], rel=1e-12)
+
+
+def test_validation_and_evaluation_take_streams():
+    run = fitted(trainer(), X, Y, validation_data=batches)
+    row = run.evaluate(batches)
+    assert row == pytest.approx(run.evaluate(X, Y), rel=1e-6)
+    assert run.history[-1]["val_loss"] == pytest.approx(row["loss"], rel=1e-6)
+    assert run.history[-1]["val_accuracy"] == pytest.approx(row["accuracy"])
+
+
+def test_a_look_at_a_loader_does_not_move_it():
+    loader, other = nb.data.DataLoader(X, Y, seed=1), nb.data.DataLoader(X, Y, seed=1)
+    run = fitted(trainer(), loader, report_every=1)
+    assert loader.epoch == 3
+    same(run, fitted(trainer(), other, report_every=1))
+
+
+def test_streams_may_bring_weights_and_several_inputs():
+    stream = [((X[:40], X[:40]), Y[:40], WEIGHT[:40]), ((X[40:], X[40:]), Y[40:], WEIGHT[40:])]
+    assert np.isfinite(fitted(nb.Trainer(Sum(), "cross_entropy", seed=0), stream).history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "epochs", "words"),
+    [
+        (batches(), 2, "can be read again for 2 epochs, got a generator"),
+        (list, 1, "expected batches, got none"),
+        ([(X, Y, WEIGHT, X)], 1, "got 4 parts in batch 1"),
+        ([X], 1, "got a ndarray in batch 1"),
+        ([(X, Y), (X * np.nan, Y)], 1, "X of batch 2 contains NaN"),
+        ([(X, Y), (X, Y[:50])], 1, "90.*50|50.*90"),
+    ],
+)
+def test_streams_that_cannot_be_read_are_refused(source, epochs, words):
+    with pytest.raises((DataError, ShapeError), match=words):
+        fitted(trainer(), source, epochs=epochs)
+
+
+def test_a_stream_that_gets_shorter_is_refused():
+    """faults.md 127."""
+    lengths = iter([4, 4, 3])
+
+    def source():
+        yield from [(X, Y)] * next(lengths)
+
+    run = nb.Trainer(nn.Linear(4, 2), "cross_entropy", seed=0)
+    with pytest.raises(DataError, match="expected 4 batches as at first, got 3"):
+        fitted(run, source, epochs=3)
+    assert len(run.history) == 2
+
+
+def test_an_iterator_is_enough_for_one_epoch():
+    assert fitted(trainer(), batches(), epochs=1).steps == 4
+
+
+def test_errors_of_a_source_come_through_and_its_thread_ends():
+    def source():
+        yield X, Y
+        raise RuntimeError("the disk is gone")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        fitted(trainer(), source)
+    assert threading.active_count() == before
+
+
+def test_a_fit_that_ends_early_leaves_no_thread_behind():
+    def endless():
+        while True:
+            yield X, Y
+
+    run = trainer()
+    before = threading.active_count()
+    enough = nb.callbacks.Lambda(on_step_end=lambda trainer: trainer.steps == 5 and trainer.stop("enough"))
+    fitted(run, endless, callbacks=[enough])
+    time.sleep(0.01)
+    assert run.steps == 5
+    assert threading.active_count() == before
+
+
+def test_the_thread_reads_only_a_little_ahead():
+    read = 0
+
+    def source():
+        nonlocal read
+        for _ in range(50):
+            read += 1
+            yield X, Y
+
+    most = 0
+
+    def look(trainer):
+        nonlocal most
+        most = max(most, read - trainer.steps)
+
+    fitted(plain(), source, epochs=1, callbacks=[nb.callbacks.Lambda(on_step_end=look)])
+    assert read == 50
+    assert most <= feed.AHEAD + 2
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_memory_mapped_arrays_train_as_arrays_do(tmp_path, dtype, mode):
+    np.save(tmp_path / "X.npy", X.astype(dtype))
+    np.save(tmp_path / "y.npy", Y)
+    before = (tmp_path / "X.npy").read_bytes()
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode=mode) for name in ("X", "y")]
+    run = fitted(trainer(), *mapped, validation_data=tuple(mapped))
+    same(run, fitted(trainer(), X.astype(dtype), Y, validation_data=(X, Y)))
+    np.testing.assert_array_equal(run.predict(mapped[0]), run.predict(X))
+    assert (tmp_path / "X.npy").read_bytes() == before
+
+
+def test_changes_that_are_nowhere_else_are_not_let_go_of(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="c")
+    mapped[3] = 7.0
+    run, changed = trainer(), X.copy()
+    changed[3] = 7.0
+    same(fitted(run, mapped, Y), fitted(trainer(), changed, Y))
+    assert (mapped[3] == 7.0).all()
+
+
+# -- several inputs and outputs -------------------------------------------------------------------------------------
+
+
+class Sum(nn.Module):
+    def __init__(self):
+        self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, a, b):
+        return self.a(a) + self.b(b)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        self.of_x, self.of_c = nn.Linear(4, 8), nn.Embedding(5, 8)
+        self.kind, self.value = nn.Linear(8, 2), nn.Linear(8, 1)
+
+    def forward(self, x, c):
+        h = F.relu(self.of_x(x) + self.of_c(c))
+        return {"kind": self.kind(h), "value": self.value(h)}
+
+
+CATEGORY = random.integers(0, 5, 90)
+TARGETS = {"kind": Y, "value": X[:, :1] * 2}
+
+
+def two(**settings):
+    losses = {"kind": "cross_entropy", "value": "mse"}
+    return nb.Trainer(Two(), losses, optim.Adam(lr=0.01), {"kind": ["accuracy"]}, device="cpu", seed=0, **settings)
+
+
+def test_inputs_by_name_or_place_outputs_by_name():
+    a = fitted(two(loss_weights={"value": 0.5}), {"x": X, "c": CATEGORY}, TARGETS, validation_split=0.2)
+    b = fitted(two(loss_weights={"value": 0.5}), (X, CATEGORY), TARGETS, validation_split=0.2)
+    assert a.history.rows == b.history.rows
+    row = a.evaluate((X, CATEGORY), TARGETS)
+    assert list(row) == ["loss", "kind_loss", "value_loss", "kind_accuracy"]
+    assert row["loss"] == pytest.approx(row["kind_loss"] + 0.5 * row["value_loss"], rel=1e-6)
+    predicted = a.predict({"x": X, "c": CATEGORY})
+    assert {name: y.shape for name, y in predicted.items()} == {"kind": (90, 2), "value": (90, 1)}
+
+
+def test_several_outputs_train_on_the_sum_of_their_losses():
+    def loss(output, target):
+        return F.cross_entropy(output["kind"], target["kind"]) + 0.5 * F.mse_loss(output["value"], target["value"])
+
+    own = nb.Trainer(Two(), loss, optim.Adam(lr=0.01), device="cpu", seed=0)
+    fitted(own, (X, CATEGORY), TARGETS)
+    named = fitted(two(loss_weights={"value": 0.5}), (X, CATEGORY), TARGETS)
+    assert own.history["loss"] == pytest.approx(named.history["loss"], rel=1e-6)
+
+
+def test_resume_with_several_outputs_is_exact(tmp_path):
+    whole = fitted(two(clip_norm=0.5), (X, CATEGORY), TARGETS, epochs=4)
+    part = two(clip_norm=0.5)
+    fitted(part, (X, CATEGORY), TARGETS, epochs=2)
+    part.save_checkpoint(tmp_path / "c.safetensors")
+    again = nb.Trainer.resume(tmp_path / "c.safetensors", net=Two(), device="cpu")
+    assert again.clip_norm == 0.5
+    fitted(again, (X, CATEGORY), TARGETS, epochs=2)
+    assert again.history["loss"] == whole.history["loss"]
+
+
+def test_what_does_not_fit_the_outputs_is_named():
+    with pytest.raises(ValueError, match=r"targets for 'kind', 'value', got 'kind'"):
+        fitted(two(), (X, CATEGORY), {"kind": Y}, check=False)
+    with pytest.raises(ShapeError, match="as many targets as rows"):
+        fitted(two(), (X, CATEGORY[:50]), TARGETS)
+    with pytest.raises(ValueError, match="loss_weights: expected weights of 'kind', 'value'"):
+        two(loss_weights={"size": 1.0})
+
+
+# -- splits, bounds, stops, copies --------------------------------------------------------------------------------
+
+
+def test_a_share_of_the_rows_is_left_out_of_training():
+    run = fitted(trainer(), X, Y, validation_split=0.2)
+    assert run.steps == 3 * 3  # 72 rows in batches of 32
+    assert "val_loss" in run.history.columns
+    same(run, fitted(trainer(), X, Y, validation_split=0.2))
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan")])
+def test_a_share_that_leaves_nothing_is_refused(share):
+    """faults.md 51."""
+    with pytest.raises(ValueError, match="validation_split between 0 and 1"):
+        fitted(trainer(), X, Y, validation_split=share)
+
+
+@pytest.mark.parametrize("bound", [{"clip_norm": 0.01}, {"clip_value": 0.001}])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_gradients_are_bounded(bound, accumulate):
+    net = nn.Linear(4, 2).to("float64")
+    run = nb.Trainer(net, "cross_entropy", optim.SGD(lr=1.0), device="cpu", seed=0, **bound)
+    before = net.state_dict()
+    fitted(run, X, Y, epochs=1, batch_size=30, accumulate=3, check=False)
+    moved = np.concatenate([(net.state_dict()[k] - before[k]).numpy().ravel() for k in before])
+    if "clip_norm" in bound:
+        assert np.linalg.norm(moved) == pytest.approx(0.01, rel=1e-3)
+    else:
+        assert np.abs(moved).max() == pytest.approx(0.001)
+
+
+def test_somebody_may_stop_a_fit():
+    run = trainer()
+    with pytest.raises(ValueError, match="expected a fit to be under way"):
+        run.stop()
+    fitted(run, X, Y, epochs=50, callbacks=[lambda trainer, row: row["epoch"] == 7 and trainer.stop("that will do")])
+    assert len(run.history) == 7
+    np.testing.assert_array_equal(run.predict(X), fitted(trainer(), X, Y, epochs=7).predict(X))
+
+
+def test_a_stop_that_is_not_final_is_gone_on_from():
+    run = trainer()
+    pause = nb.callbacks.Lambda(on_step_end=lambda trainer: trainer.steps == 8 and trainer.stop("pause", final=False))
+    fitted(run, X, Y, epochs=5, callbacks=[pause])
+    assert run.steps == 8
+    fitted(run, X, Y, epochs=5, callbacks=[pause])
+    same(run, fitted(trainer(), X, Y, epochs=5))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))], ids=["copy", "pickle"])
+def test_a_copy_of_a_trainer_goes_on_by_itself(copied):
+    settings = {"schedule": lambda opt: optim.CosineAnnealingLR(opt, T_max=6)}
+    run, whole = fitted(trainer(**settings), X, Y), fitted(fitted(trainer(**settings), X, Y), X, Y)
+    other = copied(run)
+    same(fitted(other, X, Y), whole)
+    assert len(run.history) == 3
+    same(fitted(run, X, Y), whole)
+
+
+def test_embeddings_get_whole_numbers_others_do_not():
+    tokens = random.integers(0, 5, (90, 3))
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
+    run = fitted(nb.Trainer(net, "cross_entropy", seed=0, device="cpu"), tokens, Y)
+    assert run.predict(tokens).shape == (90, 2)
+    assert fitted(nb.Trainer(nn.Linear(3, 2), "cross_entropy", seed=0), tokens, Y).predict(tokens).dtype == "float32"
