@@ -33,6 +33,9 @@ class DTypeError(NNBackendError, TypeError):
 class LabelError(NNBackendError, ValueError):
     """Class labels outside the range of the classes, or of the wrong kind."""
 
+    classes: int | None = None  # how many there are, if labels are outside
+    ignore_index: int | None = None  # the one that is left out
+
 
 class DataError(NNBackendError, ValueError):
     """Data that cannot be used as it is. `row` and `column` say where, when that is known."""

@@ -1,6 +1,7 @@
 """The house rules, as tests: imports run downward, few modules name an array library, files stay small."""
 
 import ast
+import functools
 import itertools
 from pathlib import Path
 
@@ -124,6 +125,7 @@ ORDER = [
     "functional",
     "nn.init",
     "nn.module",
+    "nn.random_module",
     "nn.activation",
     "nn.linear",
     "nn.dropout",
@@ -293,8 +295,13 @@ def name_of(path):
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@functools.cache
 def imports_of(name):
     """(module of ours, or top-level name of another's) for every import, also those inside functions."""
+    return list(_imports(name))
+
+
+def _imports(name):
     path = MODULES[name]
     package = name.split(".") if path.name == "__init__.py" and name != "__init__" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):

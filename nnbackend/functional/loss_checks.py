@@ -161,7 +161,9 @@ def _refuse(
     else:
         found = f"a batch of data with labels from {bounds[0]} to {bounds[1]}"
     hint = " The labels look 1-based: subtract 1." if bounds == (1, classes) else ""
-    raise LabelError(f"{name}: expected labels of {classes} classes, got {found}.{hint}")
+    error = LabelError(f"{name}: expected labels of {classes} classes, got {found}.{hint}")
+    error.classes, error.ignore_index = classes, ignore_index
+    raise error
 
 
 # -- values ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from . import norm as _norm
 from . import padding as _padding
 from . import pool as _pool
 from . import position as _position
+from . import random_module as _random_module
 from . import rearrange as _rearrange
 from . import recurrent as _recurrent
 from . import recurrent_cell as _recurrent_cell
@@ -40,6 +41,7 @@ from .norm import *
 from .padding import *
 from .pool import *
 from .position import *
+from .random_module import *
 from .rearrange import *
 from .recurrent import *
 from .recurrent_cell import *
@@ -69,6 +71,7 @@ __all__ = [
     *_padding.__all__,
     *_pool.__all__,
     *_position.__all__,
+    *_random_module.__all__,
     *_rearrange.__all__,
     *_recurrent.__all__,
     *_recurrent_cell.__all__,

@@ -10,7 +10,8 @@ from ..backend import DeviceLike
 from ..cells import Parameter
 from ..errors import ShapeError
 from .init import constant
-from .module import Module, RandomModule
+from .module import Module
+from .random_module import RandomModule
 
 
 class _Plain(Module):

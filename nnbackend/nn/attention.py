@@ -12,7 +12,7 @@ from ..cells import Parameter
 from ..errors import DTypeError, ShapeError
 from . import init
 from .linear import Linear
-from .module import RandomModule
+from .random_module import RandomModule
 
 
 class MultiheadAttention(RandomModule):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import functional as F
-from .module import RandomModule
+from .random_module import RandomModule
 
 
 class Dropout(RandomModule):

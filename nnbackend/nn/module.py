@@ -12,7 +12,7 @@ from ..cells import Buffer, Cell, Parameter, Scalar, clear_gradients, structure
 from ..creation import asarray
 from ..creation import tensor as copied
 from ..errors import DTypeError, IncompatibleCheckpointError, NNBackendError
-from ..random import fresh_key, generator, key_of, site_of
+from ..random import generator, key_of, site_of
 from ..recipe import Remembers
 from ..recorder import recorder
 from ..tape import TENSORS
@@ -60,6 +60,10 @@ class Module(Remembers):
             return y if y.__class__ in TENSORS or not is_array(y) else Tensor(y)
         except NNBackendError as error:
             self._locate(error)
+            raise
+        except MemoryError as error:
+            if not hasattr(error, "__notes__"):
+                error.add_note(f"in {self.path or 'the model'} = {self._line()}")
             raise
 
     def _locate(self, error: NNBackendError) -> None:
@@ -370,23 +374,6 @@ class Module(Remembers):
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
 
 
-class RandomModule(Module):
-    """A layer that draws random numbers at the address (key, path, number of calls in training)."""
-
-    def __init__(self) -> None:
-        self.key, self.calls = fresh_key(), Scalar(0, "calls")
-
-    def start_over(self, key: int, only_fresh: bool = False) -> None:
-        """Draw from this key, from the first call on."""
-        self.key, self.calls.value = key, 0
-
-    def next_address(self) -> dict[str, Any]:
-        """The address of the next draw; counts it."""
-        n = self.calls.value
-        self.calls.value = n + 1
-        return {"key": self.key, "site": site_of(self.path), "step": n}
-
-
 def _first(cells: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Each cell once, under its first name."""
     seen: set[int] = set()
@@ -396,4 +383,4 @@ def _first(cells: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield name, cell
 
 
-__all__ = ["Module", "RandomModule"]
+__all__ = ["Module"]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from .. import functional as F
-from .module import Module, RandomModule
+from .module import Module
+from .random_module import RandomModule
 
 Size: TypeAlias = int | Sequence[int]
 

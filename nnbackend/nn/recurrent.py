@@ -12,7 +12,7 @@ from ..backend import DeviceLike
 from ..cells import Parameter
 from ..errors import ShapeError
 from . import init
-from .module import RandomModule
+from .random_module import RandomModule
 
 
 class _Recurrent(RandomModule):

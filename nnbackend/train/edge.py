@@ -58,6 +58,10 @@ class Edge:
     def moved(self, t: Tensor, whole: bool) -> Tensor:
         """A part of the data where the model can use it; not copied if it is so already, and never written to."""
         if not whole or t.dtype not in INTEGRAL:
+            if t.dtype != self.dtype:
+                import logging  # here, because it is a twentieth of the import of this library
+
+                logging.getLogger("nnbackend").debug("data of shape %s: %s as %s", t.shape, t.dtype, self.dtype)
             plain: Tensor = t.to(self.device).astype(self.dtype).detach()
             return plain
         wide: Tensor = t.to(self.device).astype("int64")

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from ..backend import backend_of, gather, namespace, to_host
 from ..data import DataLoader
-from ..errors import DataError, ShapeError
+from ..errors import DataError, LabelError, ShapeError
+from ..functional.loss_checks import check_labels
 from ..tensor import Tensor
 from ..tree import filled, leaves
 from .edge import Edge, fingerprint, in_file, let_go
@@ -86,6 +87,12 @@ class Rows:
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The same rows as they stand, for a look at all of them."""
         return iter(Rows(self.edge, self.form, batch_size))
+
+    def recount(self, error: LabelError) -> None:
+        """LabelError that counts the labels outside of all rows, not of a batch, and names the first row."""
+        y = self.form[1] if len(self.form) > 1 else None
+        if isinstance(y, Tensor) and error.classes is not None:
+            check_labels(Tensor(to_host(y.data)), error.classes, str(error).partition(":")[0], error.ignore_index)
 
     def numbers(self, places: list[int]) -> list[int]:
         """Which rows of the data as it was handed in stand at these places of the pass begun last."""
@@ -198,6 +205,9 @@ class Stream:
     def prints(self) -> dict[str, Any]:
         """What tells the data from others: little."""
         return {self.name.removesuffix("_val"): f"batches of a {type(self.source).__name__}"}
+
+    def recount(self, error: LabelError) -> None:
+        """Other rows are not at hand."""
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, as far as the source can say."""

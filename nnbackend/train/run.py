@@ -18,7 +18,7 @@ from typing import Any
 from .. import crash
 from ..array import stack
 from ..backend import FLOATING, namespace, to_host
-from ..errors import CheckpointWriteError, IncompatibleCheckpointError, NonFiniteError
+from ..errors import CheckpointWriteError, IncompatibleCheckpointError, LabelError, NonFiniteError
 from ..io.build import explained
 from ..tensor import Tensor
 from .callback import Callback, named
@@ -269,6 +269,9 @@ class Run:
         """What turns NaN inside is looked for, and the last sound state is restored."""
         try:
             yield
+        except LabelError as error:
+            self.feed.recount(error)
+            raise
         except NonFiniteError as error:
             if not error.expected or self.last.copy is None:  # not from here
                 raise

@@ -27,7 +27,10 @@ class Copy:
         held = [value for module in modules for value in vars(module).values()]
         params = [p for group in trainer.optimizer.param_groups for p in group.params]
         cells = {id(x): x for x in (*held, *params) if isinstance(x, Cell)}.values()
-        self._cells = [(cell, _copy(cell.array)) for cell in cells]
+        flat = {i: _copy(home.array) for i, home in {id(c.home): c.home for c in cells if c.home is not None}.items()}
+        self._cells = [
+            (cell, _part(flat[id(cell.home)], cell) if cell.home is not None else _copy(cell.array)) for cell in cells
+        ]
         self._fresh = [p for p in cells if isinstance(p, Parameter) and p.fresh]
         self._numbers = [(x, x._value) for x in held if isinstance(x, Scalar)]
         self._optimizer = mapped(_copied, trainer.optimizer.state_dict(copy=False))
@@ -94,6 +97,12 @@ class LastGood:
 def _copy(array: Any) -> HostArray:
     host = to_host(array)
     return host if host.flags.owndata and host is not array else NUMPY.copy(host)
+
+
+def _part(flat: HostArray, cell: Cell) -> HostArray:
+    """What a cell has of a buffer that is home to many."""
+    part: HostArray = flat[cell.offset : cell.offset + cell.size].reshape(cell.shape)
+    return part
 
 
 def _copied(x: Any) -> Any:
