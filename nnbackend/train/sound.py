@@ -13,8 +13,8 @@ from ..program import Compiled
 from ..tensor import Tensor
 from ..tree import mapped
 
-FREE = 50  # copies that are made whatever they take
-SHARE = 1 / 25  # of the time, at most, that the others take
+FREE = 25  # copies that are made whatever they take
+SHARE = 1 / 40  # of the time, at most, that the others take
 
 
 class Copy:
