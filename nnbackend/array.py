@@ -176,7 +176,8 @@ def reshape(x: Any, shape: int | tuple[int, ...], *, copy: builtins.bool | None 
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     have, known = math.prod(x.shape), math.prod(n for n in shape if n != -1)
     if shape.count(-1) > 1 or (-1 not in shape and have != known) or (-1 in shape and known and have % known):
-        raise ShapeError(f"reshape: expected a shape of {have} elements (from {tuple(x.shape)}), got {shape}")
+        of = "with more than one -1" if shape.count(-1) > 1 else f"of {'a multiple of ' * (-1 in shape)}{known}"
+        raise ShapeError(f"reshape: expected a shape of {have} elements (from {tuple(x.shape)}), got {shape} {of}.")
     return _reshape(_copy(x) if copy else x, shape=shape)
 
 

@@ -11,6 +11,7 @@ from .tape import TENSORS
 
 _ARITHMETIC = (elementwise.__name__, linear.__name__)  # whose arguments all have one dtype
 _BASIC = frozenset({int, slice, type(...), type(None), bool, list})  # keys that are no arrays
+_EXTREMES = ("max", "min", "argmax", "argmin")  # nothing has none
 _CASTS = ("astype", "one_hot")  # whose result is as wide as was asked for
 
 
@@ -79,6 +80,8 @@ def explain(op: Any, raw: list[Any], error: Exception) -> None:
         n = len(shapes[0])
         axes = f"distinct axes in {-n}..{n - 1}" if n else "no axis"
         raise ShapeError(f"{name}: expected {axes} for shape {got} ({error})") from error
+    if isinstance(error, ValueError) and name in _EXTREMES and any(0 in shape for shape in shapes):
+        raise ShapeError(f"{name}: expected at least one element along the axes, got {got} ({error})") from error
     if isinstance(error, ValueError):
         where = _clash(shapes) if "could not be broadcast together with shapes" in str(error) else ""
         raise ShapeError(f"{name}: expected shapes that fit together, got {got}{where} ({error})") from error

@@ -93,49 +93,80 @@ def test_an_iterator_is_enough_for_one_epoch():
     assert fitted(trainer(), batches(), epochs=1).steps == 4
 
 
+SLOW = 4 * feed.WORTH
+
+
+def slowly(source):
+    """Batches that take long enough for a thread of their own."""
+    for batch in source:
+        time.sleep(SLOW)
+        yield batch
+
+
 def test_errors_of_a_source_come_through_and_its_thread_ends():
     def source():
-        yield X, Y
+        yield from slowly([(X, Y)] * 5)
+        seen.append(threading.current_thread())
         raise RuntimeError("the disk is gone")
 
-    before = threading.active_count()
+    before, seen = threading.active_count(), []
     with pytest.raises(RuntimeError, match="the disk is gone"):
         fitted(trainer(), source)
+    assert seen != [threading.main_thread()]
     assert threading.active_count() == before
 
 
 def test_a_fit_that_ends_early_leaves_no_thread_behind():
     def endless():
         while True:
-            yield X, Y
+            yield from slowly([(X, Y)])
 
     run = trainer()
-    before = threading.active_count()
-    enough = nb.callbacks.Lambda(on_step_end=lambda trainer: trainer.steps == 5 and trainer.stop("enough"))
-    fitted(run, endless, callbacks=[enough])
-    time.sleep(0.01)
-    assert run.steps == 5
+    before, most = threading.active_count(), 0
+
+    def enough(trainer):
+        nonlocal most
+        most = max(most, threading.active_count())
+        if trainer.steps == 8:
+            trainer.stop("enough")
+
+    fitted(run, endless, callbacks=[nb.callbacks.Lambda(on_step_end=enough)])
+    assert run.steps == 8
+    assert most == before + 1
     assert threading.active_count() == before
 
 
 def test_the_thread_reads_only_a_little_ahead():
-    read = 0
+    read = most = 0
 
     def source():
         nonlocal read
-        for _ in range(50):
+        for batch in slowly([(X, Y)] * 20):
             read += 1
-            yield X, Y
-
-    most = 0
+            yield batch
 
     def look(trainer):
         nonlocal most
         most = max(most, read - trainer.steps)
 
     fitted(plain(), source, epochs=1, callbacks=[nb.callbacks.Lambda(on_step_end=look)])
-    assert read == 50
+    assert read == 20
     assert most <= feed.AHEAD + 2
+
+
+def test_batches_that_are_there_at_once_need_no_thread():
+    before, most = threading.active_count(), []
+    watch = nb.callbacks.Lambda(on_step_end=lambda trainer: most.append(threading.active_count()))
+    fitted(plain(), [(X, Y)] * 20, epochs=1, callbacks=[watch])
+    assert set(most) == {before}
+
+
+def test_numbers_too_large_for_the_model_are_named():
+    net = nn.Linear(4, 2).to("float16")
+    big = X.copy()
+    big[7, 2] = 1e5
+    with pytest.raises(DataError, match=r"X in float16 contains infinity.*row 7, column 2"):
+        fitted(nb.Trainer(net, "cross_entropy", optim.SGD(lr=0.1), device="cpu", seed=0), big, Y)
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -96,14 +96,8 @@ def features_of(
     path: str, names: Sequence[str], target: str | Iterable[str], features: Iterable[str] | None
 ) -> list[str]:
     """The names of the features: all columns but the target, unless they are given. DataError for wrong ones."""
-    targets = [target] if isinstance(target, str) else list(target)
-    chosen = (
-        [n for n in names if n not in targets]
-        if features is None
-        else [features]
-        if isinstance(features, str)
-        else list(features)
-    )
+    targets = _as_list(target)
+    chosen = [name for name in names if name not in targets] if features is None else _as_list(features)
     for role, wanted in (("target", targets), ("features", chosen)):
         if not wanted:
             raise fault(path, f"expected at least one column for {role}=, got none. Name some of {list(names)}.")
@@ -118,6 +112,10 @@ def features_of(
         problem = f"expected features without the target, got {both[0]!r} among them. Leave it out of features=."
         raise fault(path, problem, column=both[0])
     return chosen
+
+
+def _as_list(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

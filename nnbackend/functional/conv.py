@@ -229,7 +229,9 @@ def _kernel(name: str, axes: int, w: Any, groups: int) -> Ints:
 def _check(name: str, axes: int, shape: Ints, channels: int, b: Any, outputs: int) -> None:
     if len(shape) not in (axes + 1, axes + 2) or shape[-axes - 1] != channels:
         size = "l" if axes == 1 else ", ".join("dhw"[-axes:])
-        raise ShapeError(f"{name}: expected input (n, {channels}, {size}) or ({channels}, {size}), got {shape}.")
+        want = f"{channels} channels, input (n, {channels}, {size}) or ({channels}, {size})"
+        fix = f" Channels come first: nb.moveaxis(x, -1, {-axes - 1})." if shape[-1:] == (channels,) else ""
+        raise ShapeError(f"{name}: expected {want}, got {shape}.{fix}")
     if b is not None and tuple(b.shape) != (outputs,):
         raise ShapeError(f"{name}: expected bias ({outputs},), got {tuple(b.shape)}.")
 
@@ -239,7 +241,9 @@ def _count(name: str, shape: Ints, size: Ints, kernel: Ints, stride: Ints, paddi
     count = places(size, kernel, stride, padding, dilation)
     if min(count) < 1:
         reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-        raise ShapeError(f"{name}: expected an input that has room for a window of {reach}, got {shape}.")
+        padded = tuple(n + sum(pair) for n, pair in zip(size, padding, strict=True))
+        got = f"{shape}, which is {padded} when padded"
+        raise ShapeError(f"{name}: expected an input that has room for a window of {reach}, got {got}.")
     return count
 
 

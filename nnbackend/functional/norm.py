@@ -160,7 +160,9 @@ def _channels(name: str, x: Any, *parameters: Any) -> tuple[int, ...]:
 
 
 def _single(name: str, what: str, shape: tuple[int, ...]) -> ShapeError:
-    return ShapeError(f"{name}: expected more than 1 value per {what} in training, got input of shape {shape}.")
+    got = f"expected more than 1 value per {what} in training, got input of shape {shape}"
+    fix = " If it is the last batch of an epoch, use DataLoader(..., drop_last=True)." if shape[0] == 1 else ""
+    return ShapeError(f"{name}: {got}.{fix}")
 
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from typing import Any
 
 from ..backend import FLOATING, INTEGRAL, NUMPY, Device, HostArray, backend_of, is_array, to_host
@@ -13,6 +13,7 @@ from ..errors import DataError, DTypeError, ShapeError
 from ..tensor import Tensor
 
 MADV_DONTNEED = 4 if sys.platform == "linux" else None  # what others mean by it may lose data
+ROOM = 200 << 20  # bytes of files that may stay in memory
 BLOCK = 1 << 22  # bytes that are looked at together: data may be a file that is larger than memory
 
 
@@ -73,7 +74,13 @@ class Edge:
         parts = nested(data)
         if parts is None:
             t = checked(data, name) if check else data
-            return t if stay and in_file(t) else self.moved(t, whole(None))
+            if stay and in_file(t):
+                return t
+            with NUMPY.xp.errstate(over="ignore"):
+                moved = self.moved(t, whole(None))
+            if check and t.dtype in FLOATING and t.dtype.itemsize > moved.dtype.itemsize:  # large numbers may not fit
+                _check_finite(moved, f"{name} in {moved.dtype}")
+            return moved
         if not parts:
             raise DataError(f"{name}: expected at least one array, got an empty {type(data).__name__}.")
         made = {
@@ -106,11 +113,20 @@ def in_file(t: Tensor) -> bool:
 
 
 def let_go(t: Tensor) -> None:
-    """Pages of a file that have been read need not stay in memory; changes that are nowhere else do."""
+    """If they are many, pages of a file that have been read need not stay in memory. Changes that are not in it do."""
     modes = {getattr(base, "mode", None) for base in _bases(t)}
-    for base in _bases(t) if modes & {"r", "r+", "w+"} else ():
+    for base in _bases(t) if modes & {"r", "r+", "w+"} and _from_files() > ROOM else ():
         if isinstance(base, mmap) and MADV_DONTNEED is not None:
             base.madvise(MADV_DONTNEED)
+
+
+def _from_files() -> int:
+    """How many bytes of files this process has in memory, as far as the system says."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[2]) * PAGESIZE
+    except OSError:
+        return 0
 
 
 def _bases(t: Tensor) -> Iterator[Any]:

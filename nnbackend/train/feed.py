@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
-from ..backend import backend_of, gather, namespace, to_host
+from ..backend import CPU, Device, backend_of, gather, namespace, to_host
 from ..data import DataLoader
 from ..errors import DataError, LabelError, ShapeError
 from ..functional.loss_checks import check_labels
@@ -19,6 +20,7 @@ from .edge import Edge, fingerprint, in_file, let_go
 
 Batch: TypeAlias = tuple[Any, ...]  # (inputs, targets) or (inputs, targets, weights), each an array or a nest of them
 AHEAD = 2  # batches that a thread makes ready
+LOOKS, WORTH = 3, 2e-3  # a thread is worth its while if so many batches in a row have taken so many seconds
 PIECE = 64  # rows at random places of a file that are read together; up to 2 MB around each come along
 
 
@@ -42,7 +44,7 @@ class FromFiles(DataLoader):
 
 
 class Rows:
-    """Arrays of as many rows: inputs, with targets, with weights. What lies in files is read by a thread."""
+    """Arrays of as many rows: inputs, with targets, with weights. What lies in files is read batch by batch."""
 
     def __init__(
         self, edge: Edge, form: Batch, batch_size: int | None, shuffle: bool = False, seed: int | None = None
@@ -72,7 +74,7 @@ class Rows:
             batches = (filled(self.form, iter(batch)) for batch in batches)
         if not self.in_file:
             return batches
-        return prefetched(self.edge.batch(batch, check=False) for batch in batches)
+        return prefetched((self.edge.batch(batch, check=False) for batch in batches), self.edge.device)
 
     def groups(self, k: int) -> Iterator[tuple[list[Batch], list[int], bool]]:
         """What is left of an epoch, k batches at a time, their rows, and whether they are the last."""
@@ -133,7 +135,7 @@ class Rows:
 class Stream:
     """Whatever gives batches (inputs, targets) or (inputs, targets, weights): a loader, a list, a function of none.
 
-    Each pass is one epoch. A thread reads ahead. DataError if a pass has more or fewer batches than the first.
+    Each pass is one epoch. DataError if a pass has more or fewer batches than the first.
     """
 
     batch_size = rows = None
@@ -154,7 +156,7 @@ class Stream:
         place = self.skip
         self.skip = 0
         source: Iterable[Any] = self.source if isinstance(self.source, Iterable) else self.source()
-        return prefetched(self._brought(source, place))
+        return prefetched(self._brought(source, place), self.edge.device)
 
     def _brought(self, source: Iterable[Any], place: int) -> Iterator[Batch]:
         own = hasattr(self.source, "load_state_dict")  # it goes on where it should by itself
@@ -220,8 +222,22 @@ class Stream:
             self.source.load_state_dict(state)
 
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch]:
-    """The same, made ready by a thread, a few ahead."""
+def prefetched(batches: Iterator[Batch], device: Device) -> Generator[Batch]:
+    """The same, made ready by a thread: on their way to another device always, else if each takes its time.
+
+    Threads that compute take turns of milliseconds, so that short waits would become longer ones.
+    """
+    waits: list[float] = []
+    while device == CPU and (len(waits) < LOOKS or min(waits) < WORTH):
+        start = time.perf_counter()
+        if (batch := next(batches, None)) is None:
+            return
+        waits = [*waits[1 - LOOKS :], time.perf_counter() - start]
+        yield batch
+    yield from _by_a_thread(batches)
+
+
+def _by_a_thread(batches: Iterator[Batch]) -> Generator[Batch]:
     ready: SimpleQueue[tuple[Batch | None, BaseException | None]] = SimpleQueue()
     room, over = threading.Semaphore(AHEAD), threading.Event()
 

@@ -218,7 +218,7 @@ def slow(folder: str, verbose: str) -> None:
         time.sleep(30)  # a signal may come a little before
         return ((output - target) ** 2).mean()
 
-    make(loss=loss, metrics=()).fit(X, X[:, :3], verbose=bool(verbose), checkpoints=folder or None)
+    make(loss=loss, metrics=()).fit(X, X[:, :3], verbose=bool(verbose), checkpoints=folder or None, check=False)
 
 
 def ended(folder: str) -> None:
@@ -294,7 +294,7 @@ def memory(folder: str) -> None:
     def wide(epochs: int) -> nb.Trainer:
         net = nn.Sequential(nn.Linear(6, 1000), nn.ReLU(), nn.Linear(1000, 3000), nn.Linear(3000, 3))
         trainer = make(net=net)
-        trainer.fit(X, Y, epochs=epochs, batch_size=None, verbose=False)
+        trainer.fit(X, Y, epochs=epochs, batch_size=None, verbose=False, check=False)
         return trainer
 
     safetensors._SMALL = 1 << 60  # Thread.start() of CPython 3.11 may wait for ever when there is no memory

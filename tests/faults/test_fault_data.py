@@ -71,13 +71,14 @@ STREAMED = """
         return nb.Trainer(net, "cross_entropy", optim.SGD(lr=0.1), device="cpu", seed=0)
 
     skip = 0
-    small = trainer().fit(table[:9000], labels[:9000], batch_size=4096, verbose=False)  # what the library itself needs
+    quiet = {"verbose": False, "check": False}
+    small = trainer().fit(table[:9000], labels[:9000], batch_size=4096, **quiet)  # what the library itself needs
     before = megabytes_of("RssAnon")
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (int(megabytes_of("VmData") + limit) << 20, resource.RLIM_INFINITY))
     for skip in range(layouts):  # all columns, and all but the first
         for shuffle in (False, True):
-            loss = trainer().fit(table[:, skip:], labels, batch_size=size, shuffle=shuffle, verbose=False)["loss"]
+            loss = trainer().fit(table[:, skip:], labels, batch_size=size, shuffle=shuffle, **quiet)["loss"]
             assert np.isfinite(loss).all()
     print(max(seen) - before, megabytes_of("RssAnon") - before)
 """
@@ -297,6 +298,7 @@ def test_results_do_not_depend_on_how_the_data_lies_in_memory(tmp_path):
     ],
 )
 def test_the_first_bad_number_is_found_in_whatever_block_it_is(monkeypatch, device, block, bad, message, where):
+    """faults.md 31 and 32: the count, and the first row and column."""
     monkeypatch.setattr(edge, "BLOCK", block)
     place = nb.device(device)
     X = np.zeros((20, 4), np.float32)
