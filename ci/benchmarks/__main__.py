@@ -5,7 +5,7 @@ import os
 import statistics
 import sys
 
-from . import attention, convolution, elementwise, files, memory, recurrent, training, updates
+from . import attention, convolution, elementwise, estimators, files, memory, recurrent, training, updates
 from .measure import chosen, markdown, ready, rounds_of, seconds, table
 
 # Name, then what it is, how far results may differ (relative to the largest), and the contenders, the base first.
@@ -68,6 +68,10 @@ def run(name, threads, args):
         for weights in (1_000_000, 10_000_000):
             print(f"{weights:,} weights\n")
             print(updates.report(weights, *pace))
+    elif name == "estimators":
+        splits = 1 if args.quick else 10
+        print(f"their defaults, {splits} split{'s' * (splits > 1)} of sets that come with scikit-learn\n", flush=True)
+        print(estimators.report(splits))
     elif name == "files":
         print(f"{40 if args.quick else 500} MB of weights in matrices of 4 MB\n")
         print(files.report(10 if args.quick else 125, 2 if args.quick else 7))
