@@ -10,6 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes load the library: it is compiled once
+sys.dont_write_bytecode = False
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))  # examples are tested as modules, too
 hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)

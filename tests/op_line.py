@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -80,6 +81,7 @@ def _drawn(case: Case) -> list[Any]:
 
 
 TABLE: list[Case] = []
+SAME: Counter[str] = Counter()  # how many lines have these words
 
 
 def line(
@@ -97,9 +99,9 @@ def line(
     op = both or op or getattr(F if name in F.__all__ else nb, name)
     ref = both or ref or getattr(np, name)
     shapes = [str(x.shape).replace(" ", "") if isinstance(x, Draw) else repr(x) for x in inputs]
-    words = [name, *shapes, *(f"{k}={v}" for k, v in settings.items())]
-    same = sum(case.id.partition("#")[0] == " ".join(words) for case in TABLE)
-    id = " ".join(words) + f"#{same}" * bool(same)
+    words = " ".join([name, *shapes, *(f"{k}={v}" for k, v in settings.items())])
+    id = f"{words}#{SAME[words]}" if SAME[words] else words
+    SAME[words] += 1
     TABLE.append(Case(name, id, partial(op, **settings), partial(ref, **settings), inputs, view, strict, dtype, equal))
 
 

@@ -22,6 +22,7 @@ from op_run import (
     PLACES,
     VALUE,
     Place,
+    by_op,
     check_slope,
     close,
     cotangent,
@@ -43,17 +44,14 @@ import nnbackend as nb
 import nnbackend.ops
 from nnbackend import functional as F
 from nnbackend import tape
-from nnbackend.backend import NUMPY, backend_of, to_host
+from nnbackend.backend import KERNELS, NUMPY, backend_of, to_host
 from nnbackend.errors import ShapeError
 from nnbackend.ops import index, pool, transfer
 from nnbackend.ops.core import joint
 from nnbackend.tensor import Tensor
 
-each_case = pytest.mark.parametrize("case", TABLE, ids=lambda case: case.id)
-each_case_and_place = pytest.mark.parametrize(
-    ("case", "place"),
-    [pytest.param(case, place, id=f"{case.id} [{place}]") for case in TABLE for place in PLACES if place.takes(case)],
-)
+each_case = by_op((case,) for case in TABLE)
+each_case_and_place = by_op((case, place) for case in TABLE for place in PLACES if place.takes(case))
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +120,7 @@ def test_first_and_second_gradient_by_differences(case: Case) -> None:
         check_slope(weighed, xs, i, 0.0 if g is None else g, rng)
 
 
-@pytest.mark.parametrize("case", [case for case in TABLE if DEVICE1.takes(case)], ids=lambda case: case.id)
+@by_op((case,) for case in TABLE if DEVICE1.takes(case))
 def test_second_gradient_on_a_device(case: Case) -> None:
     with host_reads() as reads:
         gradients = second(case, DEVICE1)
@@ -133,11 +131,13 @@ def test_second_gradient_on_a_device(case: Case) -> None:
             close(got.numpy(), want, GRADIENT["float64"])
 
 
-@each_case
-def test_overrides_change_speed_only(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@by_op((case,) for case in TABLE if KERNELS)
+def test_overrides_change_speed_only(case: Case) -> None:
     want = [*host_gradients(case), case.op(*case.draw())]
-    monkeypatch.setattr(NUMPY, "overrides", {})
-    for got, w in zip([*pulled(case, wrapped(case.draw()), cotangent(case)), case.op(*case.draw())], want, strict=True):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NUMPY, "overrides", {})
+        plain = [*pulled(case, wrapped(case.draw()), cotangent(case)), case.op(*case.draw())]
+    for got, w in zip(plain, want, strict=True):
         assert (got is None) == (w is None)
         if w is not None:
             close(got, w, VALUE["float64"])
@@ -248,7 +248,7 @@ TWINS = [c for c in TABLE if len(s := [x.shape for x in c.draw() if is_float(x)]
 TWINS = [c for c in TWINS if c.name != "binary_cross_entropy_with_logits"]  # its two arguments have no domain in common
 
 
-@pytest.mark.parametrize("case", TWINS, ids=lambda case: case.id)
+@by_op((case,) for case in TWINS)
 def test_the_same_input_twice_gets_both_gradients(case: Case) -> None:
     inputs = case.draw()
     first, again = (i for i, x in enumerate(inputs) if is_float(x))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xor as xor_example
 from op_line import Case
-from op_run import cotangent, like, wrapped
+from op_run import by_op, cotangent, like, wrapped
 from op_table import TABLE
 from test_source import agree, here
 
@@ -177,7 +177,7 @@ def depends_on_values(case, args):
     return {"getitem": "boo", "setitem": "boo", "repeat": "int"}.get(case.name) in kinds
 
 
-@pytest.mark.parametrize("case", TABLE, ids=lambda case: case.id)
+@by_op((case,) for case in TABLE)
 def test_every_op_and_its_way_back(case: Case) -> None:
     """Value and gradients from the script equal those of eager execution, to the last bit."""
     args = wrapped(case.draw())
