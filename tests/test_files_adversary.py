@@ -243,12 +243,12 @@ def test_the_state_of_an_optimizer_looks_at_each_parameter_once(monkeypatch):
 def test_programs_do_not_hold_on_to_the_memory_of_optimizers_before_a_checkpoint(tmp_path):
     trainer = nb.Trainer(nn.MLP([64, 64, 1]), device="cpu", seed=0)
     x = np.zeros((8, 64), "float32")
-    trainer.fit(x, x[:, :1], epochs=3, verbose=False)
+    trainer.fit(x, x[:, :1], epochs=3, verbose=False, check=False)
     trainer.save_checkpoint(tmp_path / "it")
     kept = []
     for _ in range(3):
         trainer.load_checkpoint(tmp_path / "it")
-        trainer.fit(x, x[:, :1], epochs=3, verbose=False)
+        trainer.fit(x, x[:, :1], epochs=3, verbose=False, check=False)
         kept.append(sum(map(len, trainer._step._variants.values())))
     assert kept == kept[:1] * 3
 
@@ -291,7 +291,7 @@ def test_settings_that_change_while_training_go_along(tmp_path, known):
     try:
         X, y = np.ones((8, 4), "float32"), np.zeros(8, int)
         first, again = trainer(), trainer()
-        first.fit(X, y, 3, verbose=False, callbacks=[Cool()])
+        first.fit(X, y, 3, verbose=False, check=False, callbacks=[Cool()])
         first.save_checkpoint(tmp_path / "c.safetensors")
         again.load_checkpoint(tmp_path / "c.safetensors")
         assert again.net.temperature == 0.125
@@ -304,15 +304,15 @@ def test_two_runs_in_one_folder_are_one_too_many(tmp_path):
     class Second(nb.Callback):
         def on_epoch_end(self, trainer, row):
             with pytest.raises(CheckpointWriteError, match=r"no other run.*choose another folder"):
-                other.fit(X, y, verbose=False, checkpoints=tmp_path)
+                other.fit(X, y, verbose=False, check=False, checkpoints=tmp_path)
             seen.append(other.steps)
 
     seen = []
     X, y = np.ones((8, 4), "float32"), np.zeros(8, int)
     one, other = (nb.Trainer(nn.Linear(4, 3), "cross_entropy", "sgd", device="cpu") for _ in range(2))
-    one.fit(X, y, 1, verbose=False, checkpoints=tmp_path, callbacks=[Second()])
+    one.fit(X, y, 1, verbose=False, check=False, checkpoints=tmp_path, callbacks=[Second()])
     assert seen == [0]
-    one.fit(X, y, 1, verbose=False, checkpoints=tmp_path)
+    one.fit(X, y, 1, verbose=False, check=False, checkpoints=tmp_path)
 
 
 def test_a_class_for_an_optimizer_is_named():

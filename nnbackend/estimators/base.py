@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..random import fresh_key
 from ..tensor import Tensor
 from ..train import Trainer
 from ..train.updates import OPTIMIZERS
-from .checks import check_names, check_number, column_names, inputs, targets, weights
+from .checks import check_names, check_number, column_names, inputs, targets, weights, whole
 from .rules import BaseEstimator, NotFittedError
 from .scaling import Scaling
 
@@ -114,8 +113,12 @@ class NeuralNet(BaseEstimator):
         rows = self._weighted(rows, code)
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-                raise ValueError(f"validation_data: expected (X, y) or (X, y, weights), got {validation_data!r}.")
+                raise ValueError(
+                    f"validation_data: expected (X, y) or (X, y, weights), got {type(validation_data).__name__}."
+                )
+            check_names(validation_data[0], column_names(X), type(self).__name__)
             held_out = self._weighted(self._rows(*validation_data), code)
+            check_number(held_out[0], rows[0].shape[1], type(self).__name__)
         elif self.early_stopping:
             rows, held_out = self._parted(rows, code, seed)
         scaling = copy.copy(self.scaling_) if on else self._scaling()
@@ -162,8 +165,7 @@ class NeuralNet(BaseEstimator):
         """ValueError for settings that the trainer does not see."""
         if part and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True, which needs all of the data.")
-        if index(self.epochs) < 1:
-            raise ValueError(f"epochs: expected a whole number >= 1, got {self.epochs}.")
+        whole("epochs", self.epochs)
         if self.early_stopping and not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction: expected a number between 0 and 1, got {self.validation_fraction}.")
         if self.weight_decay is not None and self.alpha is not None:
@@ -197,10 +199,11 @@ class NeuralNet(BaseEstimator):
         """Rows in a step."""
         if self.batch_size is None:
             return rows
-        size = BATCH if isinstance(self.batch_size, str) and self.batch_size == "auto" else self.batch_size
-        if isinstance(size, str) or index(size) < 1:
-            raise ValueError(f'batch_size: expected a whole number >= 1, None or "auto", got {size!r}.')
-        return min(index(size), rows)
+        auto = isinstance(self.batch_size, str) and self.batch_size == "auto"
+        size = min(BATCH if auto else whole("batch_size", self.batch_size, ', None or "auto"'), rows)
+        while rows % size == 1:  # batch norm refuses a row alone
+            size += 1
+        return size
 
     def _seed(self) -> int:
         """A number from `random_state`, which moves on if it is a generator."""
@@ -209,7 +212,9 @@ class NeuralNet(BaseEstimator):
             return fresh_key() >> 64
         if isinstance(state, np.random.Generator):
             return int(state.integers(1 << 32))
-        return int(state.randint(1 << 31)) if hasattr(state, "randint") else index(state)
+        if hasattr(state, "randint"):
+            return int(state.randint(1 << 31))
+        return whole("random_state", state, ", None or a generator of NumPy's", least=0)
 
     def _rule(self) -> Optimizer:
         """The optimizer as a template. ValueError for settings that do not go with it."""
@@ -223,6 +228,8 @@ class NeuralNet(BaseEstimator):
                     f"{', '.join(given)}: expected None with an optimizer that has its own, got {given}. "
                     f"Set it there, or give the optimizer by name."
                 )
+            if getattr(self.optimizer, "param_groups", None):
+                raise ValueError("optimizer: expected a template such as optim.SGD(lr=0.1), got one with parameters.")
             return self.optimizer  # type: ignore[no-any-return]
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
@@ -234,6 +241,8 @@ class NeuralNet(BaseEstimator):
         """A network with all that it takes to train it, tried on a row."""
         place = device_of(row) if self.device is None else find_device(self.device)
         net = self._made(row.shape[1], code.width(self.loss))
+        if next(net.parameters(), None) is None:
+            raise ValueError(f"module: expected a network with parameters to train, got {net!r}.")
         net.to(place, dtype="float32" if row.dtype == namespace(row).float32 else "float64")
         tail = self._forward(net, row).shape[1:]
         return Trainer(
@@ -265,11 +274,12 @@ class NeuralNet(BaseEstimator):
 
     def _inputs(self, X: Any, known: bool) -> Any:
         """The features, checked."""
+        kind = type(self).__name__
         if known:
-            check_names(X, self)
-        x = inputs(X, type(self).__name__, self._table)
+            check_names(X, getattr(self, "feature_names_in_", None), kind)
+        x = inputs(X, kind, self._table)
         if known:
-            check_number(x, self)
+            check_number(x, self.n_features_in_, kind)
         return x
 
     def _forward(self, net: Module, x: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -59,25 +60,22 @@ def column_names(X: Any) -> Any:
     return names if len(names) and all(text) else None
 
 
-def check_names(X: Any, estimator: Any) -> None:
-    """ValueError for a frame whose columns are not those that the estimator was fitted with, in their order."""
-    kind, now = type(estimator).__name__, column_names(X)
-    seen: Any = getattr(estimator, "feature_names_in_", None)
+def check_names(X: Any, seen: Any, estimator: str) -> None:
+    """ValueError for a frame whose columns are not those `seen` in `fit`, in their order."""
+    now = column_names(X)
     if now is not None and seen is None:
-        warnings.warn(f"X has feature names, but {kind} was fitted without feature names", stacklevel=3)
+        warnings.warn(f"X has feature names, but {estimator} was fitted without feature names", stacklevel=3)
     elif now is None and seen is not None:
-        warnings.warn(f"X does not have valid feature names, but {kind} was fitted with feature names", stacklevel=3)
+        text = f"X does not have valid feature names, but {estimator} was fitted with feature names"
+        warnings.warn(text, stacklevel=3)
     elif now is not None and list(now) != list(seen):
         raise ValueError("The feature names should match those that were passed during fit.\n" + _compared(seen, now))
 
 
-def check_number(x: Any, estimator: Any) -> None:
-    """ShapeError unless there are as many features as the estimator was fitted with."""
-    if x.shape[1] != estimator.n_features_in_:
-        raise ShapeError(
-            f"X has {x.shape[1]} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
-            "features as input."
-        )
+def check_number(x: Any, seen: int, estimator: str) -> None:
+    """ShapeError unless there are as many features as were `seen` in `fit`."""
+    if x.shape[1] != seen:
+        raise ShapeError(f"X has {x.shape[1]} features, but {estimator} is expecting {seen} features as input.")
 
 
 def _compared(seen: Any, now: Any) -> str:
@@ -107,10 +105,21 @@ def targets(y: Any, rows: int, estimator: str) -> Any:
         raise ShapeError(f"Found input variables with inconsistent numbers of samples: [{rows}, {len(array)}]")
     if array.dtype.kind == "f":
         _finite(array, "y", estimator)
-    elif array.dtype.kind == "O" and (missing := [i for i, v in enumerate(array.flat) if v is None or v != v]):
+    elif array.dtype.kind == "O" and (missing := [i for i, v in enumerate(array.flat) if _is_missing(v)]):
         row = missing[0] // (array.size // len(array))
         raise DataError(f"Input y contains NaN: {len(missing)} missing values (first: row {row}).", row=row)
     return array
+
+
+def whole(name: str, value: Any, more: str = "", least: int = 1) -> int:
+    """A setting that is a whole number, or one of some `more` that was looked at before; ValueError if not."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}: expected a whole number >= {least}{more}, got {value!r}.")
+    return number
 
 
 def amounts(y: Any) -> Any:
@@ -184,13 +193,18 @@ def _of_objects(x: Any, name: str) -> Any:
         try:
             if isinstance(value, str | bytes):
                 raise TypeError(f"could not convert string to float: {value!r}")
-            values[i] = float(value)
+            values[i] = np.nan if _is_missing(value) else float(value)
         except (TypeError, ValueError) as error:
             row, column = divmod(i, max(1, x.size // len(x)) if x.ndim else 1)
             raise DTypeError(
                 f"{name}: expected numbers, got {value!r} in row {row}, column {column} ({error}). Encode it first."
             ) from error
     return values.reshape(x.shape)
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, or the NA and NaT of pandas, which are not equal to themselves either."""
+    return value is None or value is not value or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def _finite(x: Any, name: str, estimator: str) -> None:

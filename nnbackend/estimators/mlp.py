@@ -6,11 +6,11 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import index
 from typing import Any
 
 from .. import nn
 from .base import NeuralNet
+from .checks import whole
 from .kinds import Classifier, Regressor
 
 ALIASES = {"logistic": nn.Sigmoid, "identity": nn.Identity}  # scikit-learn's names
@@ -57,10 +57,7 @@ class MLP(NeuralNet):
     def _sizes(self) -> list[int]:
         """Of the hidden layers. ValueError unless all are at least 1."""
         given = self.hidden if self.hidden_layer_sizes is None else self.hidden_layer_sizes
-        sizes = [index(n) for n in (given if hasattr(given, "__iter__") else [given])]
-        if any(n < 1 for n in sizes):
-            raise ValueError(f"hidden: expected sizes >= 1, got {given}.")
-        return sizes
+        return [whole("hidden", n) for n in (given if hasattr(given, "__iter__") else [given])]
 
 
 def _activation(spec: Any) -> nn.Module:
