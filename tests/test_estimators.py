@@ -64,13 +64,19 @@ def test_layers(given, layers):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"hidden": (0,)}, "hidden: expected sizes >= 1"),
+        ({"hidden": (0,)}, "hidden: expected a whole number >= 1, got 0"),
         ({"hidden": (4, 2), "activation": ["relu"]}, "one for each of 2 layers, got 1"),
         ({"activation": "rleu"}, "activation: expected one of"),
         ({"optimizer": "adma"}, "optimizer: expected one of"),
         ({"optimizer": optim.SGD(lr=0.1)}, "lr: expected None with an optimizer that has its own"),
         ({"loss": "cross_entrpy"}, "loss: expected one of"),
+        ({"hidden": 2.5}, "hidden: expected a whole number >= 1, got 2.5"),
         ({"epochs": 0}, "epochs: expected a whole number >= 1"),
+        ({"epochs": 2.5}, "epochs: expected a whole number >= 1, got 2.5"),
+        ({"batch_size": 2.5}, "batch_size: expected a whole number >= 1, None"),
+        ({"random_state": "a"}, "random_state: expected a whole number >= 0"),
+        ({"random_state": -1}, "random_state: expected a whole number >= 0"),
+        ({"optimizer": optim.SGD(nn.Linear(3, 2).parameters(), 0.1), "lr": None}, "optimizer: expected a template"),
         ({"batch_size": 0}, "batch_size: expected"),
         ({"batch_size": "all"}, "batch_size: expected"),
         ({"early_stopping": True, "validation_fraction": 1.0}, "validation_fraction: expected"),
@@ -122,6 +128,7 @@ BAD_X = [
     (X + 1j, ValueError, "Complex data not supported"),
     ([[1.0, 2.0], [3.0]], DataError, "ragged"),  # fault 22
     (np.where(np.arange(180).reshape(60, 3) == 7, np.nan, X), DataError, "Input X contains NaN.*row 2, column 1"),
+    ([[1.0, 2.0], [3.0, None]], DataError, "Input X contains NaN.*row 1, column 1"),
     (np.where(np.arange(180).reshape(60, 3) == 7, np.inf, X), DataError, "Input X contains infinity"),  # fault 31
     (np.ma.masked_greater(X, 2), DTypeError, "no masked values"),  # fault 27
     (Frame(X, ["a", "b", 3]), TypeError, "only supported if all input features have string names"),

@@ -133,6 +133,8 @@ def test_a_warm_start_goes_on_with_the_optimizer():
     assert np.array_equal(again.fit(X, Y).predict_proba(X), once.predict_proba(X))
     with pytest.raises(ValueError, match="classes not in `classes`"):
         again.fit(X, Y + 1)
+    with pytest.raises(ValueError, match=r"lr: expected 0\.05 as in the fit that this one goes on from, got 0\.5"):
+        again.set_params(lr=0.5).fit(X, Y)
     assert classifier(epochs=3).fit(X, Y).fit(X, Y).n_iter_ == 3
 
 
@@ -179,6 +181,14 @@ def test_bad_validation_data():
         classifier().fit(X, Y, validation_data=X)
     with pytest.raises(ValueError, match="classes not in `classes`"):
         classifier().fit(X, Y, validation_data=(X, Y + 1))
+    with pytest.raises(ValueError, match="X has 2 features, but MLPClassifier is expecting 3"):
+        classifier().fit(X, Y, validation_data=(X[:, :2], Y))
+
+
+def test_a_row_alone_joins_a_step():
+    model = classifier(batch_norm=True, batch_size=20, epochs=1)
+    for rows in (41, 21, 3):
+        assert np.isfinite(model.fit(X[:rows], Y[:rows]).loss_)
 
 
 def test_callbacks_are_called():

@@ -28,6 +28,10 @@ from .scaling import Scaling
 BATCH = 200  # rows in a step, if there are as many
 ROWS = 4096  # that are predicted together
 ADAM = {"lr": 3e-3, "weight_decay": 3e-3}  # by default, for scaled columns
+FREE = {  # settings that may change before a fit goes on
+    "epochs", "batch_size", "shuffle", "early_stopping", "validation_fraction", "patience", "min_delta", "warm_start",
+    "callbacks", "verbose", "random_state", "class_weight",
+}  # fmt: skip
 
 Rows = tuple[Any, Any, Any]  # X, y, and weights or None
 
@@ -64,6 +68,7 @@ class NeuralNet(BaseEstimator):
     _table = True  # must X have two dimensions?
     _offset = 0.0  # of scaled columns; see Scaling
     _code: ClassVar[Any]  # Classes or Amounts; this and what follows is there after a fit
+    _first: ClassVar[dict[str, Any]]  # settings
     net_: ClassVar[Module]
     trainer_: ClassVar[Trainer]
     scaling_: ClassVar[Scaling | None]
@@ -90,7 +95,8 @@ class NeuralNet(BaseEstimator):
         """Train on rows X (n, features) and targets y (n,) or (n, outputs); after an error all is as it was.
 
         A row of weight 2 counts as two, one of weight 0 as none. `validation_data` is (X, y) or (X, y, weights), for
-        early stopping and `history_`. With `warm_start` it goes on from the fit before, with its optimizer and scales.
+        early stopping and `history_`. With `warm_start` it goes on from the fit before, with its optimizer and scales;
+        steps that it took before an error or Ctrl-C then stay.
         Ctrl-C raises KeyboardInterrupt after the step.
         """
         return self._train(X, y, sample_weight, validation_data, on=self.warm_start and self._is_fitted())
@@ -106,7 +112,7 @@ class NeuralNet(BaseEstimator):
         classes: Any = None,
     ) -> Self:
         """Train anew, or `on` from where it is; on all rows that there are, or one epoch on a `part` of them."""
-        self._check_settings(part)
+        self._check_settings(part, on)
         rows = self._rows(X, y, weight, known=on)
         code = copy.copy(self._code) if on else self._coding(rows[1], classes)
         held_out, seed = None, self._seed()
@@ -155,14 +161,24 @@ class NeuralNet(BaseEstimator):
             "history_": trainer.history, "loss_curve_": losses, "loss_": losses[-1], "n_iter_": len(losses),
         }  # fmt: skip
         if not on:
-            learnt["n_features_in_"] = x.shape[1]
+            learnt["n_features_in_"], learnt["_first"] = x.shape[1], self._fixed()
             self.__dict__.pop("feature_names_in_", None)
             if names is not None:
                 learnt["feature_names_in_"] = names
         self.__dict__.update(learnt)
 
-    def _check_settings(self, part: bool) -> None:
-        """ValueError for settings that the trainer does not see."""
+    def _fixed(self) -> dict[str, Any]:
+        """The settings that the network and its trainer are made with."""
+        return {name: value for name, value in self.get_params(deep=False).items() if name not in FREE}
+
+    def _check_settings(self, part: bool, on: bool) -> None:
+        """ValueError for settings that the trainer does not see, or that come too late for it."""
+        for name, value in self._fixed().items() if on else ():
+            if value is not (first := self._first[name]) and repr(value) != repr(first):
+                raise ValueError(
+                    f"{name}: expected {first!r} as in the fit that this one goes on from, got {value!r}. Fit a clone, "
+                    "or change trainer_.optimizer."
+                )
         if part and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True, which needs all of the data.")
         whole("epochs", self.epochs)

@@ -203,8 +203,11 @@ def _of_objects(x: Any, name: str) -> Any:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN, or the NA and NaT of pandas, which are not equal to themselves either."""
-    return value is None or value is not value or type(value).__name__ == "NAType" or bool(value != value)
+    """None, NaN, or pandas' NaT and NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # NA does not say
+        return True
 
 
 def _finite(x: Any, name: str, estimator: str) -> None:

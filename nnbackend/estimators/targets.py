@@ -16,7 +16,7 @@ from ..train.objective import LOSSES, function_of, named
 from .rules import DataConversionWarning
 from .scaling import Scaling
 
-SCALED = (F.mse_loss, F.l1_loss, F.huber_loss, F.smooth_l1_loss)  # of differences, which may be scaled
+SCALED = (F.mse_loss, F.l1_loss, F.huber_loss, F.smooth_l1_loss, F.quantile_loss)  # of differences, which may be scaled
 ONE_BY_ONE = (F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)  # their outputs are logits of labels
 DISTANCE = (F.binary_cross_entropy, *SCALED)  # their outputs are probabilities
 SOME = 5  # labels in a message

@@ -118,7 +118,6 @@ class _Listener(Between):
     def __init__(self) -> None:
         super().__init__()
         self.heard: list[tuple[Module, Any]] = []
-        self._inside: list[Any] = []
         self._last: Any = None
 
     @contextlib.contextmanager

@@ -130,7 +130,7 @@ class _Bar:
         """The place, a bar of what room there is, and the time left."""
         share = position / self.epochs
         try:
-            columns = os.get_terminal_size(self.terminal.fileno()).columns
+            columns = os.get_terminal_size(self.terminal.fileno()).columns or 80  # 0 where nobody knows
         except (OSError, ValueError):
             columns = 80
         end = ", ".join(filter(None, (f" {share:4.0%}", _left(left))))
