@@ -227,9 +227,9 @@ def _run(net: Module, example: Any) -> list[tuple[Row, Module]]:
 
 
 def _is_shape(x: Any) -> bool:
-    if not isinstance(x, tuple) or not x or any(type(n) is not int for n in x):
+    if not isinstance(x, tuple) or not x or any(type(n) is not int and n is not None for n in x):
         return False
-    if min(x) < 0:
+    if None in x or min(x) < 0:
         raise ValueError(f"summary: expected a shape of whole numbers from 0 up, got {x}.")
     return True
 

@@ -70,6 +70,8 @@ def test_settings_that_are_refused():
     for make in (lambda: callbacks.Lambda(on_step_end=3), lambda: callbacks.LearningRateSchedule(0.1)):
         with pytest.raises(TypeError, match="expected a function"):
             make()
+    with pytest.raises(TypeError, match=r"name of a number .* got None"):
+        early(None)
     assert early("score", mode="max").mode == "max"
 
 
@@ -94,12 +96,13 @@ def test_without_validation_data_it_is_the_loss_that_is_watched():
 
 
 def test_patience_counts_epochs_in_a_row():
-    why = "EarlyStopping: val_loss has not improved for 2 epochs"
+    why = "EarlyStopping: val_loss has not improved for 2 epochs, back to epoch 4"
     assert epochs_until(callbacks.EarlyStopping(patience=2), [3, 2, 2.5, 1, 1, 1, 0]) == (6, why)
     assert epochs_until(callbacks.EarlyStopping(patience=1), [3, 2, 1, 0])[0] is None
     assert epochs_until(callbacks.EarlyStopping(patience=1), [3, 3])[0] == 2
     assert epochs_until(callbacks.EarlyStopping(patience=2, min_delta=0.5), [3, 2.6, 2.5, 1])[0] == 3
     assert epochs_until(callbacks.EarlyStopping(patience=3), [math.nan, 2, math.nan, math.nan, 2, 1])[0] == 5
+    assert "back" not in epochs_until(callbacks.EarlyStopping(patience=1, restore_best=False), [3, 3])[1]
     grows = callbacks.EarlyStopping("val_accuracy", patience=2)
     assert epochs_until(grows, [0.5, 0.6, 0.6, 0.5], "val_accuracy")[0] == 4
     assert (grows.best, grows.best_epoch) == (0.6, 2)
@@ -107,7 +110,7 @@ def test_patience_counts_epochs_in_a_row():
 
 def test_a_baseline_is_to_be_beaten_in_time():
     found = epochs_until(callbacks.EarlyStopping(patience=3, baseline=1.0), [3, 2, 1.5, 0.5])
-    assert found == (3, "EarlyStopping: val_loss has not improved, or not beyond 1, for 3 epochs")
+    assert found == (3, "EarlyStopping: val_loss has not improved, or not beyond 1, for 3 epochs, back to epoch 3")
     assert epochs_until(callbacks.EarlyStopping(patience=3, baseline=1.0), [3, 2, 0.9, 0.95, 0.95, 0.8])[0] is None
 
 

@@ -252,6 +252,13 @@ def test_only_the_best(tmp_path, kw):
     assert saved.state_dict() == {"best": sign * 0.9}
 
 
+def test_a_new_run_has_its_own_best(tmp_path):
+    saved = callbacks.ModelCheckpoint(tmp_path / "best.safetensors", save_best_only=True)
+    for _ in range(2):
+        FULL(maker()(), callbacks=[saved])
+        (tmp_path / "best.safetensors").unlink()
+
+
 @pytest.mark.parametrize("path", ["{accuracy}", "{loss:d}", "{loss.name}", "{loss[0]}", "{0}"])
 def test_fields_that_no_row_has(tmp_path, path):
     with pytest.raises(ValueError, match=r"ModelCheckpoint: expected (named )?fields"):

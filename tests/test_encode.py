@@ -1,4 +1,5 @@
 import json
+import math
 import pickle
 
 import numpy as np
@@ -20,13 +21,26 @@ labels = st.one_of(
 # --- LabelEncoder
 
 
+class Column:
+    """As a column of a data frame gives its values."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype or object)
+
+
 def test_labels_become_their_place_among_the_sorted_classes():
     encoder = LabelEncoder()
     indices = encoder.fit_transform(["b", "a", "c", "a"])
     assert indices.dtype == np.int64
     assert indices.tolist() == [1, 0, 2, 0]
     assert encoder.classes.tolist() == ["a", "b", "c"]
-    assert encoder.transform(np.array(["c", "b"], dtype=object)).tolist() == [2, 1]
+    for values in (np.array(["c", "b"], dtype=object), Column(["c", "b"])):
+        assert encoder.transform(values).tolist() == [2, 1]
+    with pytest.raises(LabelError, match="got nan in row 1, beside text"):
+        LabelEncoder().fit(Column(["a", math.nan]))
     assert encoder.inverse_transform([2, 0]).tolist() == ["c", "a"]
     assert encoder.transform([]).tolist() == []
     assert repr(encoder) == "LabelEncoder(3 classes: 'a', 'b', 'c')"

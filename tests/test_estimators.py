@@ -298,6 +298,7 @@ def test_amounts_keep_their_shape_and_scale():
     two = np.stack([AMOUNTS, 1e4 * AMOUNTS], 1)
     assert regressor(epochs=60).fit(X, two).score(X, two) > 0.9
     assert regressor().fit(X, two[:, :1]).predict(X).shape == (60, 1)
+    assert regressor(epochs=60, loss="quantile").fit(X, 1e6 + 1e3 * AMOUNTS).score(X, 1e6 + 1e3 * AMOUNTS) > 0.9
     plain = regressor(scale=False, epochs=60, loss="huber").fit(X, AMOUNTS)
     assert plain.scaling_ is None
     assert plain.score(X, AMOUNTS) > 0.9

@@ -254,7 +254,23 @@ def test_images_and_flat_outputs():
     assert flat.score(X, AMOUNTS) > 0.99
 
 
+class Lookup(nn.Module):
+    def __init__(self):
+        self.table, self.out = nn.Embedding(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(self.table(x.astype("int64")).mean(axis=1))
+
+
+def test_a_network_of_whole_numbers():
+    words = rng.integers(0, 5, (60, 3))
+    model = nb.NeuralNetClassifier(Lookup(), scale=False, epochs=60, lr=0.05, random_state=0)
+    assert model.fit(words, words.sum(axis=1) > 6).score(words, words.sum(axis=1) > 6) > 0.9
+
+
 def test_networks_that_do_not_fit():
+    with pytest.raises(ValueError, match="module: expected a network with parameters"):
+        nb.NeuralNetRegressor(nn.Identity()).fit(X, X)
     with pytest.raises(ShapeError, match=r"expected a network with 3 outputs, one for each class, got \(2,\) a row"):
         nb.NeuralNetClassifier(nn.Linear(3, 2)).fit(X, np.arange(60) % 3)
     with pytest.raises(ShapeError, match="expected a network with 1 outputs"):

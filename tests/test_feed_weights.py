@@ -1,5 +1,6 @@
 """Rows and classes of different weight."""
 
+import array_api_strict
 import numpy as np
 import pytest
 from feed_case import WEIGHT, X, Y, fitted, plain, trainer
@@ -24,10 +25,12 @@ def test_weights_in_batches_add_up_to_those_of_the_whole():
     assert parts.history["loss"] == pytest.approx(whole.history["loss"], rel=1e-12)
 
 
-@pytest.mark.parametrize("factor", [1.0, 1000.0])
-def test_only_the_ratio_of_weights_matters(factor):
-    a = fitted(plain(), X, Y, sample_weight=WEIGHT)
-    b = fitted(plain(), X, Y, sample_weight=WEIGHT * factor)
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [("float64", 1000.0), ("float32", 1e39), ("float16", 1e6), ("float16", 1e-9)]
+)
+def test_only_the_ratio_of_weights_matters(dtype, factor):
+    a = fitted(plain(dtype), X, Y, sample_weight=WEIGHT)
+    b = fitted(plain(dtype), X, Y, sample_weight=WEIGHT * factor)
     np.testing.assert_allclose(a.predict(X), b.predict(X), rtol=1e-9)
 
 
@@ -42,6 +45,17 @@ def test_weights_of_classes():
     both = fitted(plain(), X, Y, class_weight="balanced", sample_weight=WEIGHT)
     rows = fitted(plain(), X, Y, sample_weight=(45 / counts)[Y] * WEIGHT)
     np.testing.assert_allclose(both.predict(X), rows.predict(X), rtol=1e-9)
+
+
+def test_weights_and_splits_on_a_device():
+    device = array_api_strict.Device("device1")
+    x, y, weight = (array_api_strict.asarray(a, device=device) for a in (X, Y, WEIGHT))
+    settings = {"class_weight": "balanced", "validation_split": 0.3, "check": False}
+    there = nb.Trainer(nn.Linear(4, 2), "cross_entropy", device=device, seed=1)
+    here = nb.Trainer(nn.Linear(4, 2), "cross_entropy", device="cpu", seed=1)
+    fitted(there, x, y, sample_weight=weight, **settings)
+    fitted(here, X, Y, sample_weight=WEIGHT, **settings)
+    assert there.history["val_loss"] == pytest.approx(here.history["val_loss"], rel=1e-6)
 
 
 def test_validation_and_evaluation_with_weights():
@@ -65,6 +79,7 @@ def test_metrics_are_weighted_too():
         ({"sample_weight": WEIGHT[:50]}, ShapeError, r"shape \(90,\), got \(50,\)"),
         ({"sample_weight": WEIGHT[:, None]}, ShapeError, r"one weight a row"),
         ({"sample_weight": WEIGHT * np.nan}, DataError, "sample_weight contains NaN"),
+        ({"sample_weight": WEIGHT[:50], "class_weight": "balanced"}, ShapeError, r"shape \(90,\), got \(50,\)"),
         ({"class_weight": {0: 1.0}}, LabelError, "a weight for each class, got none for 1"),
         ({"class_weight": {0: 1.0, 1: -1.0}}, ValueError, "got -1.0 for class 1"),
         ({"class_weight": {0: 1.0, 1: float("nan")}}, ValueError, "got nan for class 1"),
@@ -77,6 +92,12 @@ def test_weights_that_make_no_sense_are_refused(given, kind, words):
     with pytest.raises(kind, match=words):
         fitted(run, X, Y, **given)
     assert run.steps == 0
+
+
+def test_several_labels_a_row_are_no_classes():
+    run = nb.Trainer(nn.Linear(4, 3), "bce_with_logits", device="cpu", seed=0)
+    with pytest.raises(ValueError, match=r"one class a row for class_weight, got several labels, y of shape \(90, 3\)"):
+        fitted(run, X, (X[:, :3] > 0).astype("float32"), class_weight="balanced")
 
 
 def test_a_loss_that_takes_no_weights_is_named():

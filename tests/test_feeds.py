@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 
+import array_api_strict
 import numpy as np
 import pytest
 from feed_case import WEIGHT, X, Y, batches, fitted, plain, random, same, trainer
@@ -12,7 +13,7 @@ from feed_case import WEIGHT, X, Y, batches, fitted, plain, random, same, traine
 import nnbackend as nb
 from nnbackend import functional as F
 from nnbackend import nn, optim
-from nnbackend.errors import DataError, ShapeError
+from nnbackend.errors import DataError, IncompatibleCheckpointError, ShapeError
 from nnbackend.train import feed
 
 # -- streams ---------------------------------------------------------------------------------------------------------
@@ -55,6 +56,20 @@ def test_a_look_at_a_loader_does_not_move_it():
     same(run, fitted(trainer(), other, report_every=1))
 
 
+def test_a_look_at_a_source_that_counts_its_passes_does_not_move_it():
+    class Counting:
+        epoch = 0
+
+        def __iter__(self):
+            self.epoch += 1
+            passes.append(self.epoch)
+            return batches()
+
+    passes = []
+    fitted(trainer(), Counting(), report_every=1)
+    assert passes == [1, 1 + 1, 2, 2 + 1, 3, 3 + 1]  # each time the metrics look at the pass to come
+
+
 def test_streams_may_bring_weights_and_several_inputs():
     stream = [((X[:40], X[:40]), Y[:40], WEIGHT[:40]), ((X[40:], X[40:]), Y[40:], WEIGHT[40:])]
     assert np.isfinite(fitted(nb.Trainer(Sum(), "cross_entropy", seed=0), stream).history["loss"]).all()
@@ -69,10 +84,13 @@ def test_streams_may_bring_weights_and_several_inputs():
         ([X], 1, "got a ndarray in batch 1"),
         ([(X, Y), (X * np.nan, Y)], 1, "X of batch 2 contains NaN"),
         ([(X, Y), (X, Y[:50])], 1, "90.*50|50.*90"),
+        ([(X, Y), (X, Y, WEIGHT)], 1, "weights in all batches or in none, got others in batch 2"),
+        (lambda: None, 1, "a function that gives batches, got None"),
+        (3, 1, "batches, or a function that gives them, got 3"),
     ],
 )
 def test_streams_that_cannot_be_read_are_refused(source, epochs, words):
-    with pytest.raises((DataError, ShapeError), match=words):
+    with pytest.raises((DataError, ShapeError, TypeError), match=words):
         fitted(trainer(), source, epochs=epochs)
 
 
@@ -185,6 +203,33 @@ def test_memory_mapped_arrays_train_as_arrays_do(tmp_path, dtype, mode):
     assert (tmp_path / "X.npy").read_bytes() == before
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("device", ["cpu", array_api_strict.Device("device1")], ids=str)
+@pytest.mark.parametrize("in_file", [(0,), (1,), (0, 1)])
+def test_files_beside_arrays_and_split(tmp_path, in_file, device, shuffle):
+    given = [X.astype("float64"), Y]
+    for i in in_file:
+        np.save(tmp_path / f"{i}.npy", given[i])
+        given[i] = np.load(tmp_path / f"{i}.npy", mmap_mode="r")
+    settings = {"validation_split": 0.2, "sample_weight": WEIGHT, "shuffle": shuffle, "batch_size": 20}
+    run = nb.Trainer(nn.Linear(4, 2), "cross_entropy", metrics=["accuracy"], device=device, seed=1)
+    here = nb.Trainer(nn.Linear(4, 2), "cross_entropy", metrics=["accuracy"], device="cpu", seed=1)
+    fitted(run, *given, **settings)
+    fitted(here, X, Y, **settings)
+    for name in ("loss", "accuracy", "val_loss"):
+        assert run.history[name] == pytest.approx(here.history[name], rel=1e-6)
+    np.testing.assert_allclose(run.predict(X), here.predict(X), rtol=1e-5)
+
+
+def test_another_split_of_a_file_is_another_run(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    fitted(trainer(), mapped, Y, epochs=1, validation_split=0.2, checkpoints=tmp_path / "run")
+    again = nb.Trainer.resume(tmp_path / "run", device="cpu")
+    with pytest.raises(IncompatibleCheckpointError, match="rows was int64"):
+        fitted(again, mapped, Y, validation_split=0.3, checkpoints=tmp_path / "run", resume=True)
+
+
 def test_changes_that_are_nowhere_else_are_not_let_go_of(tmp_path):
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="c")
@@ -234,6 +279,17 @@ def test_inputs_by_name_or_place_outputs_by_name():
     assert row["loss"] == pytest.approx(row["kind_loss"] + 0.5 * row["value_loss"], rel=1e-6)
     predicted = a.predict({"x": X, "c": CATEGORY})
     assert {name: y.shape for name, y in predicted.items()} == {"kind": (90, 2), "value": (90, 1)}
+
+
+def test_one_input_by_name_and_one_of_the_outputs():
+    class Named(nn.Linear):
+        def forward(self, *, features):
+            return {"kind": super().forward(features), "rest": ()}
+
+    run = nb.Trainer(Named(4, 2), {"kind": "cross_entropy"}, metrics={"kind": "accuracy"}, device="cpu", seed=0)
+    fitted(run, {"features": X}, {"kind": Y}, validation_data=({"features": X}, {"kind": Y}))
+    assert run.history.columns[-2:] == ["val_kind_loss", "val_kind_accuracy"]
+    assert run.predict({"features": X})["rest"] == ()
 
 
 def test_several_outputs_train_on_the_sum_of_their_losses():

@@ -164,8 +164,30 @@ def test_many_curves_keep_their_names(height):
     assert len(text.splitlines()) == height + 3
 
 
+@pytest.mark.parametrize("ascii", [False, True])
+def test_long_names_leave_room_for_the_curve(ascii):
+    text = plots.chart({"a_very_long_name_" * 9: [1, 2]}, width=40, height=4, ascii=ascii)
+    lines = text.splitlines()[1:-1]
+    assert max(map(len, lines)) <= 40
+    assert "a_very_long" in text
+    assert len(lines[-1]) > 15
+
+
+def test_single_epochs_are_seen_in_every_curve():
+    alone = {"loss": [1, math.nan, 1], "val_loss": [3, math.nan, 3]}
+    dots = [c for row in plots.chart(alone).splitlines() for c in row[: row.find("loss")] if "⠀" < c <= "⣿"]
+    assert len(dots) >= 4
+
+
+def test_small_and_large_numbers_are_told():
+    row = {"epoch": 1, "loss": 1.5e-7, "val_loss": 2.5e9, "accuracy": 0.5, "mae": 0.0, "mse": -0.0004}
+    assert line(row) == "epoch     1  loss 1.5e-07  val_loss 2.5e+09  accuracy 0.5000  mae 0.0000  mse -0.0004"
+    assert "1.5e-07" in repr(of([row]))
+    assert "1.5e-07" in of([row])._repr_html_()
+
+
 def test_what_cannot_be_drawn_is_said():
-    with pytest.raises(ValueError, match=r"got an empty one\. Call fit first"):
+    with pytest.raises(ValueError, match=r"with numbers, got none\. Call fit first"):
         nb.History().chart()
     with pytest.raises(ValueError, match="numbers in 'note'"):
         of(ROWS).chart(names=["note"])
@@ -182,6 +204,7 @@ def test_the_history_of_a_fit_is_drawn():
     X, y = data.moons(40)
     trainer = nb.Trainer(nb.nn.MLP([2, 4, 2]), "cross_entropy", metrics=["accuracy"], device="cpu", seed=0)
     trainer.fit(X, y, 3, validation_data=(X, y), verbose=False)
+    assert plots.chart(trainer.history, names="loss") == plots.chart(trainer.history, names=["loss"])
     assert trainer.history.chart(width=50, height=5) == plots.chart(trainer.history.to_dict(), 50, 5)
     assert [part.split()[0] for part in trainer.history.chart().split("\n\n")] == ["loss", "accuracy"]
 

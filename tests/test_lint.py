@@ -206,6 +206,15 @@ def unused():
     return Own(lambda net, x: net.a(x), a=nn.Linear(4, 3), b=nn.Linear(4, 3))
 
 
+def in_a_plain(parts):
+    def forward(net, x):
+        for part in net.parts.values() if isinstance(parts, dict) else net.parts:
+            x = part(x)
+        return net.out(x)
+
+    return Own(forward, parts=parts, out=nn.Linear(4, 3))
+
+
 def masked():
     return Own(lambda net, x: net.b(net.a(x) * 0.0), a=nn.Linear(4, 9), b=nn.Linear(9, 3))
 
@@ -252,6 +261,8 @@ BAD = [
     ("NB402", "0", iris(optimizer=SGD(lr=0.0))),
     ("NB402", "frozen", iris(lambda: mlp(4, 9, 3).requires_grad_(False))),
     ("NB403", "another net's", iris(optimizer=SGD(mlp(4, 9, 3).parameters(), lr=0.1))),
+    ("NB403", "a plain list", iris(lambda: in_a_plain([nn.Linear(4, 4), nn.ReLU()]))),
+    ("NB403", "a plain dict", iris(lambda: in_a_plain({"first": nn.Linear(4, 4)}))),
     ("NB404", "unused", iris(unused)),
     ("NB404", "masked", iris(masked)),
     ("NB501", "far below 0", iris(lambda: with_values(mlp(4, 9, 3), "0.bias", lambda b: b - 100))),

@@ -137,6 +137,36 @@ def test_exploding_learning_rate(rate):
     assert [row["epoch"] for row in t.history] == list(range(1, len(t.history) + 1))
 
 
+@pytest.mark.parametrize("hook", ["on_step_end", "on_epoch_end"])
+def test_a_callback_that_sets_the_learning_rate(hook):
+    def explode(t, *row):
+        t.optimizer.param_groups[0]["lr"] = 0.1 if t.steps < 15 else 1e15
+
+    error = failing(
+        trainer(nn.Linear(3, 1)), epochs=40, report_every=40, callbacks=[nb.callbacks.Lambda(**{hook: explode})]
+    )
+    assert (error.op, error.step > 15) == ("mse_loss", True)
+    assert "lr 1e+15" in str(error)
+    assert "The steps are too long" in str(error)
+
+
+def test_what_a_callback_spoils_is_not_blamed_on_an_operation():
+    def spoil(t):
+        if t.steps == 6:
+            t.net[0].weight.assign(t.net[0].weight * np.nan)
+
+    error = failing(trainer(nn.Linear(3, 1)), epochs=40, callbacks=[nb.callbacks.Lambda(on_step_end=spoil)])
+    assert "the same steps stayed finite when they were done again without callbacks" in str(error)
+
+
+def test_a_large_number_in_the_data_is_not_blamed_on_the_steps():
+    large = Y.copy()
+    large[-1] = 1e30
+    error = failing(trainer(nn.Linear(3, 1)), X, large, batch_size=10, shuffle=False)
+    assert (error.step, error.data_rows) == (10, ())
+    assert "The data has numbers up to 1e+30: scale it, as with data.StandardScaler." in str(error)
+
+
 def test_a_row_of_the_data_that_turns_nan():
     """Past the check at the beginning: somebody writes into the array while it is trained on."""
     x = X.copy()

@@ -185,6 +185,8 @@ def test_bad_arguments():
         nb.summary(lambda x: x, (2, 3))
     with pytest.raises(TypeError, match=r"expected as example an array, a shape .* got str"):
         nb.summary(net, "images")
+    with pytest.raises(ValueError, match=r"whole numbers from 0 up, got \(None, 3\)"):
+        nb.summary(net, (None, 3))
     with pytest.raises(ValueError, match=r"whole numbers from 0 up, got \(-1, 3\)"):
         nb.summary(net, (-1, 3))
     with pytest.raises(ValueError, match=r"expected depth .* got -1"):

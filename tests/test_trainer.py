@@ -132,6 +132,17 @@ def test_reports_have_metrics_and_validation(capsys):
     assert lines[3].startswith("fit: 5 epochs, 5 steps in ")
 
 
+def test_one_metric_and_one_callback_need_no_list():
+    X, y = data.xor()
+    run = nb.Trainer(nn.MLP([2, 3, 1]), loss="mse", metrics="mae", device="cpu", seed=0)
+    epochs = []
+    run.fit(X, y, epochs=2, verbose=False, callbacks=lambda trainer, row: epochs.append(row["epoch"]))
+    assert (run.history.columns, epochs) == (["epoch", "loss", "mae"], [1, 2])
+    assert nb.Trainer(nn.MLP([2, 3, 1]), metrics=None, device="cpu").metrics == {}
+    with pytest.raises(TypeError, match="loss: expected a name or a function"):
+        nb.Trainer(nn.MLP([2, 3, 1]), loss=nn.MSELoss, device="cpu")
+
+
 def test_a_run_is_silent_when_asked(capsys):
     small().fit(*rows(), epochs=2, verbose=False)
     out = capsys.readouterr()
@@ -281,7 +292,7 @@ def test_a_loss_that_explodes_is_named():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for kw in ({"epochs": -1}, {"batch_size": 0}):
+    for kw in ({"epochs": -1}, {"batch_size": 0}, {"report_every": 0}):
         with pytest.raises(ValueError, match="expected"):
             small().fit(*rows(), verbose=False, **kw)
     for kw in ({"loss": "nonsense"}, {"optimizer": "nonsense"}, {"metrics": ["nonsense"]}, {"device": "gpu"}):

@@ -85,7 +85,9 @@ class ModelCheckpoint(Monitor):
         self.every_epoch = self.best_only or any(field != "epoch" for field in fields)
 
     def on_fit_begin(self, trainer: Any) -> None:
-        """A trial, as far as the path is known."""
+        """A trial, as far as the path is known. A new run knows no best value."""
+        if not len(trainer.history):
+            self.best = None
         known = list(Path(self.path).parts)
         while any("{" in part for part in known):
             known.pop()

@@ -91,8 +91,8 @@ class BoundaryAnimation(Callback):
     """Films the decision boundary of a model of two features while it learns: a GIF, written when the fit ends.
 
     There is a frame before the first epoch, one after every `every` epochs, and one at the end. At `most` frames every
-    other one is dropped, and `every` doubles. Checkpoints keep no frames. The other arguments are those of
-    `nb.plots.decision_boundary`.
+    other one is dropped, and `every` doubles. Checkpoints keep no frames. If the disk refuses at the end, it warns. The
+    other arguments are those of `nb.plots.decision_boundary`.
     """
 
     def __init__(
@@ -116,8 +116,11 @@ class BoundaryAnimation(Callback):
         self._shown = -1  # the epoch of the last frame
 
     def on_fit_begin(self, trainer: Any) -> None:
-        """The first frame. CheckpointWriteError if the file cannot be written."""
+        """The first frame; a new run is a new film. CheckpointWriteError if the file cannot be written."""
         prepare(self.path)
+        if not len(trainer.history):
+            self.frames.frames.clear()
+            self._shown = -1
         self._add(trainer)
 
     def on_epoch_end(self, trainer: Any, row: Row) -> None:
@@ -131,7 +134,10 @@ class BoundaryAnimation(Callback):
     def on_fit_end(self, trainer: Any) -> None:
         """The last frame, and the file."""
         self._add(trainer)
-        self.frames.save(self.path)
+        try:
+            self.frames.save(self.path)
+        except CheckpointWriteError as error:
+            warnings.warn(f"BoundaryAnimation: {error}", stacklevel=2)
 
     def _add(self, trainer: Any) -> None:
         epoch = len(trainer.history)

@@ -23,6 +23,8 @@ class Monitor(Callback):
 
     def __init__(self, monitor: str, mode: str = "auto") -> None:
         kind = type(self).__name__
+        if not isinstance(monitor, str):
+            raise TypeError(f'{kind}: expected the name of a number such as "val_loss" to monitor, got {monitor!r}.')
         if mode not in MODES:
             raise ValueError(f"{kind}: expected mode of {', '.join(MODES)}, got {mode!r}.")
         found = direction(monitor) if mode == "auto" else mode

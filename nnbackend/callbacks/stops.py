@@ -75,7 +75,8 @@ class EarlyStopping(Monitor):
     def _judge(self, trainer: Any) -> None:
         if self._waited >= self.patience:
             worse = "" if self.baseline is None else f", or not beyond {self.baseline:g},"
-            trainer.stop(f"EarlyStopping: {self.watched} has not improved{worse} for {self._waited} epochs")
+            back = f", back to epoch {self.best_epoch}" if self._weights is not None else ""
+            trainer.stop(f"EarlyStopping: {self.watched} has not improved{worse} for {self._waited} epochs{back}")
 
     def on_fit_end(self, trainer: Any) -> None:
         """Put the best weights in place."""

@@ -209,7 +209,9 @@ def unmasked(X: Any, place: str) -> NDArray[Any]:
 
 def _labels(y: ArrayLike | Sequence[Any], place: str = "LabelEncoder") -> NDArray[Any]:
     """Labels of one kind, (n,)."""
-    values: Any = y.tolist() if isinstance(y, np.ndarray) and y.dtype == object else y
+    values: Any = y if isinstance(y, list | tuple) else unmasked(y, place)
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        values = values.tolist()
     array = unmasked(values, place)
     if array.ndim != 1:
         raise ShapeError(f"{place}: expected labels of shape (n,), got {array.shape}. Try y.ravel().")

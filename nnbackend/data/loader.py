@@ -44,23 +44,25 @@ class DataLoader(Passes):
         if not lengths[0]:
             raise DataError("DataLoader: expected at least one row, got an empty dataset.")
         super().__init__(lengths[0], batch_size, drop_last, seed)
-        self.shuffle = shuffle
+        self.shuffle, self._length = shuffle, lengths[0]
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """One epoch, or what is left of that of a loaded state. DataError if there are other rows than at first."""
         for a in self.arrays:
-            if a.data.shape[:1] != (self.rows,):
+            if a.data.shape[:1] != (self._length,):
                 raise DataError(
-                    f"DataLoader: expected {self.rows} rows as at first, got shape {a.shape}. Make a new DataLoader."
+                    f"DataLoader: expected {self._length} rows as at first, got shape {a.shape}. Make a new DataLoader."
                 )
         first, hand_out = self._begin()
-        order = self._order() if self.shuffle else None
+        order = self._order()
         for i in range(first, len(self)):
             hand_out(i)
             yield tuple([self._batch(a, i, order) for a in self.arrays])
 
     def _order(self) -> Any:
-        """The order of the rows in this epoch, drawn on the host, on the device of the data."""
+        """The order of the rows in this epoch, drawn on the host, on the device of the data; None as they stand."""
+        if not self.shuffle:
+            return None
         order = permutation(self.rows, self.key, site_of("DataLoader"), self.epoch)
         place = self.arrays[0].device
         return order if place == CPU else place.put(order)

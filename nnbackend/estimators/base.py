@@ -20,6 +20,7 @@ from ..optim import Optimizer
 from ..random import fresh_key
 from ..tensor import Tensor
 from ..train import Trainer
+from ..train.callback import listed
 from ..train.updates import OPTIMIZERS
 from .checks import check_names, check_number, column_names, inputs, targets, weights, whole
 from .rules import BaseEstimator, NotFittedError
@@ -69,6 +70,7 @@ class NeuralNet(BaseEstimator):
     _offset = 0.0  # of scaled columns; see Scaling
     _code: ClassVar[Any]  # Classes or Amounts; this and what follows is there after a fit
     _first: ClassVar[dict[str, Any]]  # settings
+    n_features_in_: ClassVar[int]
     net_: ClassVar[Module]
     trainer_: ClassVar[Trainer]
     scaling_: ClassVar[Scaling | None]
@@ -144,7 +146,7 @@ class NeuralNet(BaseEstimator):
             shuffle=self.shuffle and batch < len(y),
             report_every=None if self.verbose or self.metrics or held_out else self.epochs,  # each costs a copy
             verbose=bool(self.verbose),
-            callbacks=[*self.callbacks, *watch],
+            callbacks=[*listed(self.callbacks), *watch],
             sample_weight=weight,
             check=False,  # its advice is for people; here all has been looked at
         )

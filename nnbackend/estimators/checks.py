@@ -96,9 +96,7 @@ def targets(y: Any, rows: int, estimator: str) -> Any:
         raise DataError(
             f"This {estimator} estimator requires y to be passed, but the target y is None. Call fit(X, y)."
         )
-    if not isinstance(y, np.ndarray) and is_array(y):
-        y = to_host(y.data if isinstance(y, Tensor) else y)
-    array = _array(y, "y")
+    array = _array(_on_host(y), "y")
     if array.ndim not in (1, 2):
         raise ShapeError(f"y should be a 1d or 2d array, got an array of shape {array.shape} instead.")
     if len(array) != rows:
@@ -131,9 +129,7 @@ def weights(sample_weight: Any, rows: int) -> Any:
     """One weight a row as float64 on the host, at least one above 0; None stays None."""
     if sample_weight is None:
         return None
-    if not isinstance(sample_weight, np.ndarray) and is_array(sample_weight):
-        sample_weight = to_host(sample_weight.data if isinstance(sample_weight, Tensor) else sample_weight)
-    w = np.asarray(_numbers(_array(sample_weight, "sample_weight"), "sample_weight"), dtype=np.float64)
+    w = np.asarray(_numbers(_array(_on_host(sample_weight), "sample_weight"), "sample_weight"), dtype=np.float64)
     w = np.full(rows, w) if w.ndim == 0 else w
     if w.ndim != 1:
         raise ShapeError(f"Sample weights must be 1D array or scalar, got {w.ndim}D array.")
@@ -145,6 +141,13 @@ def weights(sample_weight: Any, rows: int) -> Any:
     if not w.any():
         raise DataError("Sample weights must contain at least one non-zero number.")
     return w
+
+
+def _on_host(data: Any) -> Any:
+    """Arrays of other libraries as NumPy's; anything else as it is."""
+    if isinstance(data, np.ndarray) or not is_array(data):
+        return data
+    return to_host(data.data if isinstance(data, Tensor) else data)
 
 
 def _array(data: Any, name: str) -> Any:

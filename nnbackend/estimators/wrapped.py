@@ -40,7 +40,8 @@ class NeuralNetClassifier(Wrapped, Classifier):
 
     `module` is a network, which stays as it is (a copy is trained), or a function or class that makes one, told
     `n_features` and `n_outputs` if it has arguments of these names. It gives logits (n, classes), or (n, 1) for two
-    classes. Other parameters and attributes as in `MLPClassifier`.
+    classes. What it gets is float32 or float64, scaled unless `scale=False`: one that looks things up casts first,
+    `x.astype("int64")`. Other parameters and attributes as in `MLPClassifier`.
     """
 
 

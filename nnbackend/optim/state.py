@@ -42,7 +42,10 @@ class ParameterState(Remembers):
                 )
             members = list(params)
             if not members:
-                raise ValueError(f"{type(self).__name__}: expected parameters, got none. Was the iterator used up?")
+                raise ValueError(
+                    f"{type(self).__name__}: expected parameters, got none. Was the iterator used up? Are layers in a "
+                    "plain list, and not in nn.ModuleList?"
+                )
             for group in members if isinstance(members[0], dict) else [{"params": members}]:
                 self.add_param_group(group)
 

@@ -145,6 +145,8 @@ class Plane:
         self.targets = on_host(y, "y")
         one_hot = self.targets.ndim == 2 and self.targets.shape[1] > 1
         if one_hot:
+            if not np.isin(self.targets, (0, 1)).all():
+                raise ShapeError(f"y: expected one target a row, or one-hot rows, got {self.targets.shape}.")
             self.targets = self.targets.argmax(axis=1)
         self.targets = self.targets.reshape(-1)
         if len(self.targets) != len(self.points):

@@ -24,13 +24,13 @@ class Series(NamedTuple):
 def series(history: Any, names: Sequence[str] | None = None) -> dict[str, Series]:
     """The columns of numbers of a History, a list of rows, or a dict of columns, over its column `epoch` or 1, 2, 3...
 
-    None and text are no values. Without `names` all columns with a finite value. ValueError if there is nothing to
-    draw, KeyError for an unknown name.
+    None and text are no values. `names` are one or several; without, all columns with a finite value. ValueError if
+    there is nothing to draw, KeyError for an unknown name.
     """
     table = columns(history)
     epochs = [_number(v) for v in table.get("epoch", ())]
     found = {}
-    for name in table if names is None else names:
+    for name in table if names is None else [names] if isinstance(names, str) else names:
         if name not in table:
             raise KeyError(f"plots: expected one of {', '.join(table)}, got {name!r}")
         if name == "epoch" and names is None:
@@ -44,7 +44,7 @@ def series(history: Any, names: Sequence[str] | None = None) -> dict[str, Series
         elif names is not None:
             raise ValueError(f"plots: expected numbers in {name!r}, got none. Choose other names.")
     if not found:
-        raise ValueError("plots: expected a history with numbers, got an empty one. Call fit first.")
+        raise ValueError("plots: expected a history with numbers, got none. Call fit first.")
     return found
 
 

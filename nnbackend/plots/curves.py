@@ -17,6 +17,7 @@ def history(history: Any, names: Sequence[str] | None = None) -> Figure:
 
     `history` is a History, a list of rows, or a dict of columns; `names` chooses some of them. A dotted line marks the
     epoch with the lowest val_loss (else loss). Panels whose values span two decades or more are logarithmic.
+    ValueError if there is nothing to draw, KeyError for an unknown name.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -147,7 +147,7 @@ def _signed(panel: Axes, image: HostArray, title: str, tiles: bool = False) -> N
     if tiles:
         panel.set_axis_off()
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     made = panel.figure
     assert made is not None
     made.colorbar(shown, ax=panel, shrink=0.85)

@@ -25,7 +25,7 @@ def chart(
 
     `history` is a History, a list of rows, or a dict of columns, of which `names` chooses some; each chart is so many
     characters wide and lines high. Logarithmic as in `plots.history`. Without `ascii` braille is used where the
-    standard output knows it.
+    standard output knows it. ValueError for less than 30 characters or 3 lines, and as `plots.history`.
     """
     if width < 30 or height < 3:
         raise ValueError(f"chart: expected width >= 30 and height >= 3, got {width} and {height}.")
@@ -52,7 +52,7 @@ def _panel(title: str, group: list[Series], width: int, height: int, plain: bool
     ticks = {row: high - (high - low) * row / (height - 1) for row in _spread(height, max(2, (height + 3) // 4))}
     marks = {row: _short(10**v if scale is math.log10 else v) for row, v in ticks.items()}
     gutter = max(map(len, marks.values()))
-    keys = [_key(k, one.name, plain) for k, one in enumerate(group)]
+    keys = [_key(k, one.name, plain, width // 2 - 5) for k, one in enumerate(group)]
     inner = width - gutter - 3 - max(7, *map(len, keys))
     fine = (1, 1) if plain else (2, 4)
     canvas = _Canvas(inner, height, plain)
@@ -92,7 +92,7 @@ class _Canvas:
             if b is not None:
                 for x, y in _line(a or b, b):
                     step += 1
-                    if self.plain or DASHES[k % len(DASHES)] >> step % 12 & 1 or len(points) == 1:
+                    if self.plain or DASHES[k % len(DASHES)] >> step % 12 & 1 or a is None:
                         self._dot(k, x, y)
 
     def _dot(self, k: int, x: int, y: int) -> None:
@@ -125,7 +125,9 @@ def _line(a: tuple[float, float], b: tuple[float, float]) -> Iterator[tuple[int,
         yield round(a[0] + (b[0] - a[0]) * i / n), round(a[1] + (b[1] - a[1]) * i / n)
 
 
-def _key(k: int, name: str, plain: bool) -> str:
+def _key(k: int, name: str, plain: bool, longest: int) -> str:
+    if len(name) > longest:
+        name = name[: longest - 2] + ".."
     if plain:
         return f"{LETTERS[k % len(LETTERS)]} {name}"
     canvas = _Canvas(4, 1, False)

@@ -57,6 +57,12 @@ def callback(given: Any) -> Callback:
     return AtEpochEnd(given)
 
 
+def listed(given: Any) -> list[Callback]:
+    """Several callbacks, one, or none. TypeError for anything else."""
+    alone = isinstance(given, Callback) or callable(given)
+    return list(map(callback, [given] if alone else given or ()))
+
+
 def named(callbacks: list[Callback]) -> dict[str, Callback]:
     """Callbacks by what they are called in checkpoints."""
     found: dict[str, Callback] = {}

@@ -47,13 +47,11 @@ class Edge:
         return tuple(moved)
 
     def weights(self, weight: Any, rows: int | None = None, name: str = "sample_weight") -> Tensor:
-        """Weights of rows, (rows,). ValueError if they are negative, or all 0."""
-        t = checked(weight, name)
-        if t.ndim != 1 or (rows is not None and len(t) != rows):
-            expected = "(rows,)" if rows is None else f"({rows},)"
-            raise ShapeError(f"{name}: expected one weight a row, shape {expected}, got {t.shape}.")
-        if (lowest := float(t.min())) < 0 or (rows is not None and not float(t.max()) > 0):
-            raise ValueError(f"{name}: expected weights >= 0, and not all 0, got {lowest:g} as the lowest.")
+        """Weights of rows, (rows,); those of all `rows` are scaled to a mean of 1."""
+        t = row_weights(weight, rows, name)
+        if rows is not None:  # their sum may be more than the dtype of the model holds
+            host = to_host(t.data).astype("float64")
+            t = Tensor(host / host.mean())
         return self.moved(t, False)
 
     def moved(self, t: Tensor, whole: bool) -> Tensor:
@@ -76,6 +74,8 @@ class Edge:
             t = checked(data, name) if check else data
             if stay and in_file(t):
                 return t
+            if t.dtype == self.dtype:
+                return t.to(self.device).detach()
             with NUMPY.xp.errstate(over="ignore"):
                 moved = self.moved(t, whole(None))
             if check and t.dtype in FLOATING and t.dtype.itemsize > moved.dtype.itemsize:  # large numbers may not fit
@@ -104,6 +104,17 @@ def checked(data: Any, name: str) -> Tensor:
     t = _rows(data, name)
     if t.dtype in FLOATING:
         _check_finite(t, name)
+    return t
+
+
+def row_weights(weight: Any, rows: int | None = None, name: str = "sample_weight") -> Tensor:
+    """Weights of rows, (rows,), as they are. ValueError if they are negative, or those of all rows 0."""
+    t = checked(weight, name)
+    if t.ndim != 1 or (rows is not None and len(t) != rows):
+        expected = "(rows,)" if rows is None else f"({rows},)"
+        raise ShapeError(f"{name}: expected one weight a row, shape {expected}, got {t.shape}.")
+    if (lowest := float(t.min())) < 0 or (rows is not None and not float(t.max()) > 0):
+        raise ValueError(f"{name}: expected weights >= 0, and not all 0, got {lowest:g} as the lowest.")
     return t
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from itertools import islice
 from queue import SimpleQueue
@@ -15,7 +15,7 @@ from ..data import DataLoader
 from ..errors import DataError, LabelError, ShapeError
 from ..functional.loss_checks import check_labels
 from ..tensor import Tensor
-from ..tree import filled, leaves
+from ..tree import filled, leaves, mapped
 from .edge import Edge, fingerprint, in_file, let_go
 
 Batch: TypeAlias = tuple[Any, ...]  # (inputs, targets) or (inputs, targets, weights), each an array or a nest of them
@@ -25,7 +25,23 @@ PIECE = 64  # rows at random places of a file that are read together; up to 2 MB
 
 
 class FromFiles(DataLoader):
-    """Batches read out of memory-mapped files: what has been read need not stay in memory, nor what lies around it."""
+    """Batches read out of memory-mapped files: what has been read need not stay in memory, nor what lies around it.
+
+    They are of all rows, or of those that are `taken`, in this order.
+    """
+
+    def __init__(self, *arrays: Tensor, batch_size: int | None, taken: Any = None, **settings: Any) -> None:
+        super().__init__(*arrays, batch_size=batch_size, **settings)
+        self.taken = taken
+        if taken is not None:
+            self.rows = len(taken)
+            self.batch_size = min(batch_size or self.rows, self.rows)
+
+    def _order(self) -> Any:
+        order = super()._order()
+        if self.taken is None:
+            return order
+        return self.taken if order is None else self.taken[order]
 
     def _batch(self, a: Tensor, i: int, order: Any) -> Tensor:
         if not in_file(a):
@@ -37,30 +53,41 @@ class FromFiles(DataLoader):
             rows = slice(first, min(first + size, stop))
             pieces.append(backend_of(a.data).copy(a.data[rows]) if order is None else gather(a.data, order[rows]))
             let_go(a)
-        batch = Tensor(pieces[0] if len(pieces) == 1 else namespace(a.data).concat(pieces, axis=0))
-        if hasattr(a, "bounds"):
-            batch.bounds = a.bounds
-        return batch
+        return _known(Tensor(pieces[0] if len(pieces) == 1 else namespace(a.data).concat(pieces, axis=0)), a)
 
 
 class Rows:
-    """Arrays of as many rows: inputs, with targets, with weights. What lies in files is read batch by batch."""
+    """Arrays of as many rows: inputs, with targets, with weights. What lies in files is read batch by batch.
+
+    All rows, or those whose numbers are `taken`.
+    """
 
     def __init__(
-        self, edge: Edge, form: Batch, batch_size: int | None, shuffle: bool = False, seed: int | None = None
+        self,
+        edge: Edge,
+        form: Batch,
+        batch_size: int | None,
+        shuffle: bool = False,
+        seed: int | None = None,
+        taken: Any = None,
     ) -> None:
-        self.edge, self.form = edge, form
+        self.in_file = any(map(in_file, leaves(form)))
+        if self.in_file:  # batches are put together where files are
+            form = mapped(_on_host, form)
+        elif taken is not None:
+            form = mapped(_part(taken), form)
+        self.edge, self.form, self.taken = edge, form, taken
         self.arrays: list[Tensor] = list(leaves(form))
-        self.in_file = any(map(in_file, self.arrays))
-        self._nested = len(self.arrays) > len(form)
+        self._nested = not all(isinstance(part, Tensor) for part in form)
         lengths = [len(t) for t in self.arrays]
         if len(set(lengths)) > 1:
             shapes = " and ".join(f"{name} {t.shape}" for name, t in self._named().items())
             raise ShapeError(f"fit: expected as many targets as rows, got {shapes}")
-        kind = FromFiles if self.in_file else DataLoader
-        self.loader = kind(*self.arrays, batch_size=batch_size, shuffle=shuffle, seed=seed)
-        self.rows, self.batch_size = lengths[0], self.loader.batch_size
-        self.taken: Any = None  # the numbers of the rows, if they are some of those that were handed in
+        settings: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
+        self.loader = (
+            FromFiles(*self.arrays, taken=taken, **settings) if self.in_file else DataLoader(*self.arrays, **settings)
+        )
+        self.rows, self.batch_size = self.loader.rows, self.loader.batch_size
         self._done = 0  # batches of an epoch that another run has begun
 
     @property
@@ -88,7 +115,7 @@ class Rows:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The same rows as they stand, for a look at all of them."""
-        return iter(Rows(self.edge, self.form, batch_size))
+        return iter(Rows(self.edge, self.form, batch_size, taken=self.taken if self.in_file else None))
 
     def recount(self, error: LabelError) -> None:
         """LabelError that counts the labels outside of all rows, not of a batch, and names the first row."""
@@ -98,9 +125,9 @@ class Rows:
 
     def numbers(self, places: list[int]) -> list[int]:
         """Which rows of the data as it was handed in stand at these places of the pass begun last."""
-        order = to_host(self.loader._order()) if self.loader.shuffle else range(self.rows)
-        rows = [int(order[place]) for place in places]
-        return rows if self.taken is None else [int(self.taken[row]) for row in rows]
+        order = self.loader._order()
+        rows = places if order is None else to_host(order)[places].tolist()
+        return rows if self.in_file or self.taken is None else self.taken[rows].tolist()
 
     def begin(self, epoch: int) -> None:
         """The next pass is that of the epoch after this one."""
@@ -112,7 +139,8 @@ class Rows:
 
     def prints(self) -> dict[str, Any]:
         """What tells the data from others, looked at once."""
-        return {name: fingerprint(t) for name, t in self._named().items()}
+        rows = {} if self.taken is None or not self.in_file else {"rows": Tensor(self.taken)}
+        return {name: fingerprint(t) for name, t in {**self._named(), **rows}.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands."""
@@ -132,6 +160,22 @@ class Rows:
         }
 
 
+def _on_host(t: Tensor) -> Tensor:
+    return t if in_file(t) else _known(Tensor(to_host(t.data)), t)
+
+
+def _part(rows: Any) -> Callable[[Tensor], Tensor]:
+    """What takes these rows of a Tensor."""
+    return lambda t: _known(Tensor(gather(t.data, t.device.put(rows))), t)
+
+
+def _known(part: Tensor, whole: Tensor) -> Tensor:
+    """A part of whole numbers knows their range."""
+    if hasattr(whole, "bounds"):
+        part.bounds = whole.bounds
+    return part
+
+
 class Stream:
     """Whatever gives batches (inputs, targets) or (inputs, targets, weights): a loader, a list, a function of none.
 
@@ -145,6 +189,10 @@ class Stream:
         self.once = isinstance(source, Iterator)
         self.count: int | None = len(source) if isinstance(source, Sized) else None
         self.skip = 0
+        if not isinstance(source, Iterable) and not callable(source):
+            raise TypeError(
+                f"{name}: expected rows with targets, batches, or a function that gives them, got {source!r}."
+            )
         if self.once and epochs > 1:
             raise DataError(
                 f"{name}: expected batches that can be read again for {epochs} epochs, got a {type(source).__name__}. "
@@ -155,16 +203,25 @@ class Stream:
         """An epoch, or what is left of it."""
         place = self.skip
         self.skip = 0
-        source: Iterable[Any] = self.source if isinstance(self.source, Iterable) else self.source()
+        source: Any = self.source if isinstance(self.source, Iterable) else self.source()
+        if not isinstance(source, Iterable):
+            raise DataError(f"{self.name}: expected a function that gives batches, got {source!r} from it.")
         return prefetched(self._brought(source, place), self.edge.device)
 
     def _brought(self, source: Iterable[Any], place: int) -> Iterator[Batch]:
         own = hasattr(self.source, "load_state_dict")  # it goes on where it should by itself
         first = i = place if own else 0
+        width = 0  # of the batches, in parts
         for i, batch in enumerate(source, start=first + 1):
             if i > place:
                 names = [f"{name} of batch {i}" for name in (self.name, "y", "weight")]
-                yield self.edge.batch(self._parts(batch, i), True, names)
+                parts = self._parts(batch, i)
+                width = width or len(parts)
+                if len(parts) != width:
+                    raise DataError(
+                        f"{self.name}: expected weights in all batches or in none, got others in batch {i}."
+                    )
+                yield self.edge.batch(parts, True, names)
         if self.count is not None and i != self.count:
             raise DataError(f"{self.name}: expected {self.count} batches as at first, got {i}.")
         self.count = i
@@ -190,12 +247,13 @@ class Stream:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """An epoch, for a look at all of it; the source then stands where it stood."""
-        before = self.state_dict()
+        before, epoch = self.state_dict(), getattr(self.source, "epoch", None)
         yield from self
+        self.begin(epoch)
         if before:
             self.source.load_state_dict(before)
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: Any) -> None:
         """The next pass is that of the epoch after this one."""
         if isinstance(getattr(self.source, "epoch", None), int):
             self.source.epoch = epoch

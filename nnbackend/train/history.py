@@ -39,7 +39,8 @@ class History:
         """A row by number, or a column by name (of the rows that have it)."""
         if isinstance(key, str):
             if key not in self.columns:
-                raise KeyError(f"history: expected one of {', '.join(self.columns)}, got {key!r}")
+                known = f"one of {', '.join(self.columns)}" if self.columns else "no column before a fit"
+                raise KeyError(f"history: expected {known}, got {key!r}")
             return [row[key] for row in self.rows if key in row]
         return self.rows[key]
 
@@ -107,16 +108,18 @@ class History:
 def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:d}"
-    return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
+    return "" if value is None else _number(value)
+
+
+def _number(value: Any) -> str:
+    """Four places behind the point, where they say something."""
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.4f}" if value == 0 or 5e-5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def line(row: Row) -> str:
     """A row as one line of a report."""
     return "  ".join(
-        f"{name} {value:5d}"
-        if name == "epoch"
-        else f"{name} {value:.4f}"
-        if isinstance(value, int | float)
-        else f"{name} {value}"
-        for name, value in row.items()
+        f"{name} {value:5d}" if name == "epoch" else f"{name} {_number(value)}" for name, value in row.items()
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..array import argmax
@@ -13,8 +13,8 @@ from ..data import Table
 from ..errors import LabelError
 from ..random import key_of, permutation, site_of
 from ..tensor import Tensor
-from ..tree import leaves, mapped
-from .edge import Edge, checked
+from ..tree import leaves
+from .edge import Edge, checked, row_weights
 from .feed import Batch, Rows, Stream
 from .measure import Feed
 from .objective import Objective
@@ -61,7 +61,7 @@ class Intake:
 
     def validation(self, data: Any) -> Feed:
         """What to look at: (X, y), (X, y, weights), or a stream of batches."""
-        X, *others = data if isinstance(data, tuple) else (data,)
+        X, *others = data if isinstance(data, tuple) and data else (data,)
         y, weight = (*others, None, None)[:2]
         return self.feed(X, y, weight, "X_val")
 
@@ -79,18 +79,15 @@ class Intake:
             raise ValueError("fit: expected arrays of at least 2 rows for validation_split. Give validation_data.")
         order = permutation(whole.rows, key_of(self.seed or 0), site_of("validation_split"))
         n = min(max(1, round(share * whole.rows)), whole.rows - 1)
-        train, test = (mapped(_part(rows), whole.form) for rows in (order[n:], order[:n]))
-        rows = Rows(self.edge, train, self.batch_size, self.shuffle, self.seed)
-        rows.taken = order[n:]
-        return rows, Rows(self.edge, test, None)
+        train = Rows(self.edge, whole.form, self.batch_size, self.shuffle, self.seed, taken=order[n:])
+        return train, Rows(self.edge, whole.form, None, taken=order[:n])
 
     def _form(self, X: Any, y: Any, weight: Any, suffix: str) -> Batch:
         form: Batch = (self.edge.inputs(X, f"X{suffix}"), self.edge.targets(y, f"y{suffix}"))
         if weight is None:
             return form
         self.objective.check_weights()
-        t = self.edge.weights(weight, len(next(leaves(form))), f"sample_weight{suffix}")
-        return (*form, t / t.mean())
+        return (*form, self.edge.weights(weight, len(next(leaves(form))), f"sample_weight{suffix}"))
 
     def _weights(self, y: Any, weight: Any, class_weight: Any) -> Any:
         """Weights of rows, times those of their classes."""
@@ -98,18 +95,16 @@ class Intake:
             return weight
         if y is None or self.objective.only is None:
             raise ValueError("fit: expected class_weight for arrays and one output, got a stream or several outputs.")
-        of_classes = class_weights(checked(y, "y"), class_weight)
-        return of_classes if weight is None else of_classes * tensor(weight, dtype="float64")
-
-
-def _part(rows: Any) -> Callable[[Tensor], Tensor]:
-    def taken(t: Tensor) -> Tensor:
-        part: Tensor = t[tensor(rows, device=t.device)]
-        if hasattr(t, "bounds"):
-            part.bounds = t.bounds
-        return part
-
-    return taken
+        labels = checked(y, "y")
+        if self.objective.outputs()["multilabel"] and labels.ndim > 1 and labels.shape[1] > 1:
+            raise ValueError(
+                f"fit: expected one class a row for class_weight, got several labels, y of shape {labels.shape}. "
+                "Use loss=nn.BCEWithLogitsLoss(pos_weight=...)."
+            )
+        of_classes = class_weights(labels, class_weight)
+        if weight is None:
+            return of_classes
+        return of_classes * Tensor(to_host(row_weights(weight, len(labels)).data).astype("float64"))
 
 
 def class_weights(y: Tensor, class_weight: Any) -> Tensor:

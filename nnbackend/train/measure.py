@@ -22,19 +22,24 @@ Feed = Rows | Stream
 def metrics_of(given: Any, objective: Objective) -> dict[str, Metric]:
     """What to measure, by the name it has in reports.
 
-    A list for the only output; a dict by the name or place of outputs, `{"class": ["accuracy"]}`.
+    One or several for the only output; a dict by the name or place of outputs, `{"class": ["accuracy"]}`.
     """
     named: list[tuple[str, Metric]] = []
     if not isinstance(given, Mapping):
-        named = [metric(spec, **objective.outputs()) for spec in given]
+        named = [metric(spec, **objective.outputs()) for spec in several(given)]
     else:
         for key, specs in given.items():
-            for spec in specs if isinstance(specs, list | tuple) else [specs]:
+            for spec in several(specs):
                 name, fn = metric(spec, **objective.outputs(key))
                 named.append((f"{key}_{name}", OfOutput(key, fn)))
     if len(found := dict(named)) < len(named):
         raise ValueError(f"metrics: expected a different name for each, got {', '.join(name for name, _ in named)}.")
     return found
+
+
+def several(given: Any) -> list[Any]:
+    """Metrics that were given in a list, alone, or not at all."""
+    return [given] if isinstance(given, str) or callable(given) else list(given or ())
 
 
 class OfOutput:

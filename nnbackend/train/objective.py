@@ -58,7 +58,7 @@ class Objective:
         pairs = loss.items() if isinstance(loss, Mapping) else enumerate(loss) if several else [(None, loss)]
         self.losses: dict[Any, Loss] = {key: named("loss", LOSSES, spec) for key, spec in pairs}
         for key, fn in self.losses.items():
-            if not callable(fn):
+            if not callable(fn) or isinstance(fn, type):
                 raise TypeError(f"loss: expected a name or a function of (output, target), got {fn!r}{_of(key)}.")
         shares = loss_weights.items() if isinstance(loss_weights, Mapping) else enumerate(loss_weights or ())
         self.shares: dict[Any, float] = dict(shares)

@@ -14,7 +14,7 @@ from ..program.watch import Birth, Place, Range, Watch, sound
 from ..tensor import Tensor
 from ..tree import leaves
 from .feed import Batch, Rows
-from .sound import Copy, LastGood
+from .sound import Copy, LastGood, set_rates
 
 SHOWN = 5  # rows and names in a message
 GROWTH = 1e3  # from which on a gradient has exploded
@@ -34,6 +34,7 @@ class Retrial:
         self.birth: Birth | None = None
         self.step, self.lr = self.until, self.trainer.optimizer.param_groups[0]["lr"]
         self.size = 0  # of the batch
+        self.given = 0.0  # the largest number in it
         self.numbers: list[int] | None = None  # of the bad rows in the data
         self.why = ""  # there is no birth
 
@@ -63,7 +64,8 @@ class Retrial:
             self.step, self.lr = before.steps + 1, self.trainer.optimizer.param_groups[0]["lr"]
             self._watch(group, sizes, first)
             return
-        self.why = self.why or "the same steps stayed finite when they were done again"
+        left_out = " without callbacks" if self.run.callbacks else ""
+        self.why = self.why or f"the same steps stayed finite when they were done again{left_out}"
 
     def _groups(self) -> Iterator[tuple[list[Batch], list[int], int]]:
         """The batches of each step, their rows, and how many rows of the epoch came before them."""
@@ -76,6 +78,8 @@ class Retrial:
                 if self.stopping.caught is not None:
                     self.why = "it was interrupted"
                     return
+                if rates := self.last.rates.get(trainer.steps):
+                    set_rates(trainer.optimizer, rates)
                 yield group, sizes, first
                 first += sum(sizes)
                 if trainer.steps >= self.until:
@@ -88,6 +92,7 @@ class Retrial:
     def _watch(self, group: list[Batch], sizes: list[int], first: int) -> None:
         """The spoiling step, seen operation by operation."""
         self.size = sum(sizes)
+        self.given = max(Range.of("", t.data).largest for batch in group for t in leaves(batch))
         feed, named = self.run.feed, dict(self.trainer.net.named_parameters())
         weights = {name: Range.of(name, p.array) for name, p in named.items()}
         watch = Watch([_named(batch) for batch in group])
@@ -169,7 +174,7 @@ class Retrial:
         """Whether the steps are what made the numbers large."""
         norms, inputs = self.norms, self.birth.inputs if self.birth is not None else ()
         grown = len(norms) > 1 and norms[-1] > GROWTH * norms[0]
-        return grown or (self.step > 1 and any(x.largest > LARGE for x in inputs))
+        return grown or (self.step > 1 and any(x.largest > max(LARGE, self.given) for x in inputs))
 
     def _cure(self) -> str:
         """What most likely helps."""
@@ -186,6 +191,8 @@ class Retrial:
             return NARROW[birth.way == "backward"]
         if self._exploding or birth.way == "update":
             return f"The steps are too long: lower the learning rate{clip}."
+        if not singular and self.given > LARGE:
+            return f"The data has numbers up to {self.given:.3g}: scale it, as with data.StandardScaler."
         return singular or "Lower the learning rate, or scale the features with data.StandardScaler."
 
 

@@ -29,7 +29,7 @@ from .interrupts import Interrupts
 from .origin import Retrial
 from .progress import Progress, summary
 from .snapshot import differences
-from .sound import LastGood
+from .sound import LastGood, rates_of
 
 Feed = Rows | Stream
 Path = str | os.PathLike[str]
@@ -49,6 +49,8 @@ class Run:
         callbacks: list[Callback],
         checkpoints: Checkpoints | None,
     ) -> None:
+        if report_every is not None and report_every < 1:
+            raise ValueError(f"fit: expected report_every >= 1 or None, got {report_every}.")
         self.trainer, self.history = trainer, trainer.history
         self.feed, self.held_out, self.accumulate = feed, held_out, accumulate
         self.epochs, self.report_every = epochs, report_every
@@ -313,10 +315,13 @@ class Run:
     def _between(self, closed: bool) -> None:
         """Callbacks, then checkpoints that are due, and those that have been asked for: they hold all of the step."""
         crash.point("step.done")
+        before = rates_of(self.trainer.optimizer)
         for callback in self.callbacks:
             callback.on_step_end(self.trainer)
             if closed:
                 callback.on_epoch_end(self.trainer, self.history[-1])
+        if (rates := rates_of(self.trainer.optimizer)) != before:
+            self.last.rates[self.trainer.steps] = rates
         self._keep_best()
         if self.checkpoints is not None and self.checkpoints.due(self.trainer.steps):
             self._keep(self.checkpoints)

@@ -64,6 +64,7 @@ class LastGood:
     def __init__(self, run: Any) -> None:
         self.run = run
         self.copy: Copy | None = None
+        self.rates: dict[int, list[float]] = {}  # learning rates that callbacks have set since then, by step
         self._count, self._cost, self._over = 0, 0.0, 0.0
 
     def keep(self) -> None:
@@ -80,7 +81,7 @@ class LastGood:
             self.epochs, self.losses, self.sizes = len(run.history), list(run.losses), list(run.sizes)
             epoch = self.epochs + bool(self.losses)
             self.position = {**run.feed.state_dict(), "epoch": epoch, "batch": len(self.losses)}
-            self.copy = Copy(run.trainer)
+            self.copy, self.rates = Copy(run.trainer), {}
         self._count, self._over = self._count + 1, time.perf_counter()
         self._cost = self._over - now
 
@@ -92,6 +93,17 @@ class LastGood:
         run.losses, run.sizes, run.unread = list(self.losses), list(self.sizes), []
         run.feed.begin(self.epochs)
         run.feed.load_state_dict(self.position)
+
+
+def rates_of(optimizer: Any) -> list[float]:
+    """The learning rates of its groups."""
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def set_rates(optimizer: Any, rates: list[float]) -> None:
+    """Let its groups have these learning rates."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _copy(array: Any) -> HostArray:

@@ -22,14 +22,14 @@ from ..optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from ..program import Compiled, compile
 from ..tensor import Tensor
 from ..tree import leaves, mapped
-from .callback import callback
+from .callback import listed
 from .checkpoints import BEST, Checkpoints, newest, numbered
 from .edge import Edge, nested
 from .feed import Rows, Stream
 from .history import History, Row
 from .intake import Intake
 from .lint import Finding, lint
-from .measure import Feed, called, joined, like, measured, metrics_of
+from .measure import Feed, called, joined, like, measured, metrics_of, several
 from .objective import Objective
 from .run import Path, Run
 from .snapshot import PARTS, kept, rebuilt, refusal, restore, snapshot
@@ -76,7 +76,7 @@ class Trainer:
         self.loss = self.objective.losses if self.objective.only is None else self.objective.only
         self.clip_norm, self.clip_value = clip_norm, clip_value
         self.asked = {
-            "metrics": metrics if isinstance(metrics, dict) else list(metrics),
+            "metrics": metrics if isinstance(metrics, dict) else several(metrics),
             "loss_weights": loss_weights, "clip_norm": clip_norm, "clip_value": clip_value,
         }  # fmt: skip
         self.metrics = metrics_of(metrics, self.objective)
@@ -211,7 +211,7 @@ class Trainer:
         self._check_best(keeper, held_out)
         if check and not self._checked:
             self._warn(feed, batch_size)
-        run = Run(self, feed, held_out, epochs, accumulate, report_every, list(map(callback, callbacks)), keeper)
+        run = Run(self, feed, held_out, epochs, accumulate, report_every, listed(callbacks), keeper)
         with nullcontext() if keeper is None else keeper.held():
             if keeper is not None:
                 if resume and any(numbered(keeper.folder)):

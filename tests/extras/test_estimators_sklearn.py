@@ -58,6 +58,12 @@ def test_names_of_columns_as_scikit_learn_checks_them():
         estimator.set_params(epochs=type(estimator)().epochs)
 
 
+def test_validation_data_has_the_columns_of_the_fit():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    with pytest.raises(ValueError, match="same order as they were in fit"):
+        clone(QUICK).fit(frame, Y, validation_data=(frame[list("bacd")], Y))
+
+
 def test_a_grid_search_in_a_pipeline_in_two_processes():
     grid = {"mlpclassifier__hidden": [(4,), (10,)], "mlpclassifier__alpha": [0.0, 0.01]}
     search = GridSearchCV(make_pipeline(StandardScaler(), QUICK), grid, cv=2, n_jobs=2)
@@ -113,8 +119,10 @@ def test_a_column_of_labels_is_taken_with_their_warning():
 
 def test_frames_with_missing_numbers_and_categories_are_refused():
     frame = pd.DataFrame({"a": pd.array([1, None] * 5, dtype="Int64"), "b": 1.0})
-    with pytest.raises(nb.errors.DTypeError, match="row 1, column 0"):
+    with pytest.raises(nb.errors.DataError, match=r"X contains NaN.\n.*got 5 that are not .first: row 1, column 0"):
         QUICK.fit(frame, [0, 1] * 5)
+    with pytest.raises(nb.errors.DataError, match=r"y contains NaN: 5 missing values \(first: row 1"):
+        QUICK.fit(np.ones((10, 1)), pd.Series(["a", None] * 5, dtype="string"))
     with pytest.raises(nb.errors.DTypeError, match="'x' in row 0, column 0"):
         QUICK.fit(pd.DataFrame({"a": ["x"] * 10}, dtype=object), [0, 1] * 5)
     with pytest.raises(nb.errors.DTypeError, match="Sparse data was passed"):

@@ -62,12 +62,16 @@ def test_a_full_disk_does_not_end_the_fit(tmp_path, monkeypatch):
     def refuse(path, chunks):
         raise CheckpointWriteError(f"{path}: no room.")
 
-    monkeypatch.setattr(callbacks.live, "replace_file", refuse)
+    for module in (callbacks.live, plots.boundary):
+        monkeypatch.setattr(module, "replace_file", refuse)
+    live = callbacks.LivePlot(tmp_path / "live.png", every_seconds=60)
+    film = callbacks.BoundaryAnimation(*data.moons(8), tmp_path / "film.gif", every=9)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        trainer = fitted(2, callbacks=[callbacks.LivePlot(tmp_path / "live.png", every_seconds=60)])
+        trainer = fitted(2, callbacks=[live, film])
     assert len(trainer.history) == 2
-    assert "no room" in str(said[0].message)
+    assert [str(one.message).partition(" ")[0] for one in said] == ["LivePlot:", "BoundaryAnimation:"]
+    assert all("no room" in str(one.message) for one in said)
 
 
 def test_callbacks_refuse(tmp_path):
@@ -98,6 +102,8 @@ def test_the_boundary_as_a_film(tmp_path):
             frames.append((np.asarray(gif.convert("RGB")), gif.info["duration"]))
     assert [duration for _, duration in frames] == [120, 120, 120, 2000]
     assert all(np.abs(a[0].astype(int) - b[0]).max() > 20 for a, b in itertools.pairwise(frames))
+    fitted(1, callbacks=[film])
+    assert len(film.frames) == 2  # another run is another film
 
 
 def test_the_gallery(tmp_path):

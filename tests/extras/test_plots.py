@@ -96,6 +96,8 @@ def test_confusion_matrix():
     assert axes.get_title() == "8 of 10 right (80.0%)"
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2], [0, 0]])
     assert axes.texts[0].get_color() == "white"
+    many = plots.confusion_matrix([[1_234_567, 0.25], [0, 0]]).axes[0]
+    assert [t.get_text() for t in many.texts] == ["1,234,567", "0.25", "0", "0"]
     shares = plots.confusion_matrix(nb.tensor(counts), normalize=True).axes[0]
     assert [t.get_text() for t in shares.texts] == ["80%", "20%", "0%", "0%"]
 
@@ -247,6 +249,7 @@ def test_more_classes_than_the_palette_has():
     [
         (lambda: plots.decision_boundary(Sign(), np.ones((4, 3)), TEXT), ShapeError, r"two features, got \(4, 3\)"),
         (lambda: plots.decision_boundary(Sign(), X * math.nan, TEXT), DataError, "finite numbers"),
+        (lambda: plots.decision_boundary(Sign(), X, X + 0.5), ShapeError, "one target a row, or one-hot rows"),
         (lambda: plots.decision_boundary(Sign(), X, TEXT[:3]), ShapeError, r"row of X \(4\), got 3"),
         (lambda: plots.decision_boundary(Sign(), X, ["a", "a", "a", "c"]), LabelError, r"model \(a, b\), got c too"),
         (lambda: plots.decision_boundary(Sign(), X, TEXT, labels="abc"), ShapeError, "labels: expected 2, got 3"),

@@ -74,7 +74,7 @@ def one_class(facts: Facts) -> Said:
             if y.size >= 20 and (share := counts.max() / y.size) >= 0.99:
                 yield (
                     f"y{at(out)}: expected several classes, got {share:.1%} of class {values[counts.argmax()]:g}.",
-                    'Add rows of others, or use class_weight="balanced".',
+                    "Add rows of others" + (', or use class_weight="balanced".' if share < 1 else "."),
                 )
 
 

@@ -6,7 +6,7 @@ import math
 
 from ... import functional as F
 from ...backend import NUMPY
-from ...nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Dropout
+from ...nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Dropout, Module
 from .facts import Facts
 from .probe import Output
 from .words import BINARY, INDEXED, NUMERIC, Said, some
@@ -83,12 +83,22 @@ def nothing_learns(facts: Facts) -> Said:
 
 
 def strange_parameters(facts: Facts) -> Said:
-    """New parameters of the net that the optimizer does not have: of those, nobody has wanted to keep the values."""
+    """New parameters that the optimizer does not have: of those, nobody has wanted to keep the values."""
     if names := lost(facts):
         yield (
             f"optimizer: expected all parameters of the net, got it without {some(names)}.",
             "Give it net.parameters(), or a template: optim.SGD(lr=0.1).",
         )
+    own = {id(p) for p in facts.net.parameters()}
+    for m in facts.net.modules():
+        for name, value in vars(m).items():
+            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+            if any(isinstance(part, Module) and {id(p) for p in part.parameters()} - own for part in parts):
+                yield (
+                    f"{m.path}.{name}".lstrip(".") + ": expected layers that the net knows of, got some in a plain "
+                    f"{type(value).__name__}, which are not trained.",
+                    "Use nn.ModuleDict." if isinstance(value, dict) else "Use nn.ModuleList.",
+                )
 
 
 def no_gradient(facts: Facts) -> Said:
