@@ -13,7 +13,7 @@ from ..errors import DataError, DTypeError, ShapeError
 from ..tensor import Tensor
 
 MADV_DONTNEED = 4 if sys.platform == "linux" else None  # what others mean by it may lose data
-ROOM = 200 << 20  # bytes of files that may stay in memory
+ROOM = 256 << 20  # bytes of files that may stay in memory
 BLOCK = 1 << 22  # bytes that are looked at together: data may be a file that is larger than memory
 
 
@@ -123,12 +123,17 @@ def in_file(t: Tensor) -> bool:
     return any(isinstance(base, mmap) for base in _bases(t))
 
 
-def let_go(t: Tensor) -> None:
-    """If they are many, pages of a file that have been read need not stay in memory. Changes that are not in it do."""
+def let_go(t: Tensor) -> int:
+    """If they are many, pages of a file that have been read need not stay in memory; returns how many bytes there were.
+
+    Changes that are in memory alone stay.
+    """
     modes = {getattr(base, "mode", None) for base in _bases(t)}
-    for base in _bases(t) if modes & {"r", "r+", "w+"} and _from_files() > ROOM else ():
+    resident = _from_files()
+    for base in _bases(t) if modes & {"r", "r+", "w+"} and resident > ROOM else ():
         if isinstance(base, mmap) and MADV_DONTNEED is not None:
             base.madvise(MADV_DONTNEED)
+    return resident
 
 
 def _from_files() -> int:

@@ -16,12 +16,12 @@ from ..errors import DataError, LabelError, ShapeError
 from ..functional.loss_checks import check_labels
 from ..tensor import Tensor
 from ..tree import filled, leaves, mapped
-from .edge import Edge, fingerprint, in_file, let_go
+from .edge import ROOM, Edge, fingerprint, in_file, let_go
 
 Batch: TypeAlias = tuple[Any, ...]  # (inputs, targets) or (inputs, targets, weights), each an array or a nest of them
 AHEAD = 2  # batches that a thread makes ready
 LOOKS, WORTH = 3, 2e-3  # a thread is worth its while if so many batches in a row have taken so many seconds
-PIECE = 64  # rows at random places of a file that are read together; up to 2 MB around each come along
+PIECE = 64  # rows at random places of a file to begin with; up to 2 MB around each come along
 
 
 class FromFiles(DataLoader):
@@ -47,12 +47,13 @@ class FromFiles(DataLoader):
         if not in_file(a):
             return super()._batch(a, i, order)
         start, stop = i * self.batch_size, min((i + 1) * self.batch_size, self.rows)
-        size = PIECE if order is not None else stop - start
-        pieces = []
-        for first in range(start, stop, size):
-            rows = slice(first, min(first + size, stop))
+        size, pieces = PIECE if order is not None else stop - start, []
+        while start < stop:
+            rows = slice(start, min(start + size, stop))
             pieces.append(backend_of(a.data).copy(a.data[rows]) if order is None else gather(a.data, order[rows]))
-            let_go(a)
+            start += size
+            if let_go(a) < ROOM // 2:
+                size *= 2
         return _known(Tensor(pieces[0] if len(pieces) == 1 else namespace(a.data).concat(pieces, axis=0)), a)
 
 
