@@ -47,14 +47,21 @@ class FromFiles(DataLoader):
         if not in_file(a):
             return super()._batch(a, i, order)
         start, stop = i * self.batch_size, min((i + 1) * self.batch_size, self.rows)
-        size, pieces = PIECE if order is not None else stop - start, []
-        while start < stop:
-            rows = slice(start, min(start + size, stop))
-            pieces.append(backend_of(a.data).copy(a.data[rows]) if order is None else gather(a.data, order[rows]))
-            start += size
+        if order is None:
+            data = backend_of(a.data).copy(a.data[start:stop])
+            let_go(a)
+            return _known(Tensor(data), a)
+        xp = namespace(a.data)
+        rows = order[start:stop]
+        places = xp.argsort(rows)  # read from the start to the end of the file
+        pieces, first, size = [], 0, PIECE
+        while first < len(rows):
+            pieces.append(gather(a.data, rows[places[first : first + size]]))
+            first += size
             if let_go(a) < ROOM // 2:
                 size *= 2
-        return _known(Tensor(pieces[0] if len(pieces) == 1 else namespace(a.data).concat(pieces, axis=0)), a)
+        data = pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=0)
+        return _known(Tensor(gather(data, xp.argsort(places))), a)
 
 
 class Rows:
