@@ -112,6 +112,8 @@ def fit_quietly(X=X, y=LABELS, epochs=2, batch_size=5, **settings):
     def fit(trainer, **kw):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", nb.errors.RecordingWarning)
-            return trainer.fit(X, y, verbose=False, check=False, **{"epochs": epochs, "batch_size": batch_size, **settings, **kw})
+            return trainer.fit(
+                X, y, verbose=False, check=False, **{"epochs": epochs, "batch_size": batch_size, **settings, **kw}
+            )
 
     return fit

@@ -5,28 +5,11 @@ import warnings
 import array_api_strict as strict
 import numpy as np
 import pytest
+from estimator_case import AMOUNTS, X, Y, classifier, regressor
 
 import nnbackend as nb
 from nnbackend import nn, optim
 from nnbackend.errors import DataError, DTypeError, NotFittedError
-
-rng = np.random.default_rng(0)
-X = rng.normal(size=(60, 3))
-Y = (X @ [1.0, -2.0, 0.5] > 0).astype(int)
-AMOUNTS = X @ [1.0, -2.0, 0.5]
-
-
-def classifier(**given):
-    return nb.MLPClassifier(**{"hidden": (8,), "epochs": 5, "random_state": 0, "lr": 0.05, **given})
-
-
-def regressor(**given):
-    return nb.MLPRegressor(**{"hidden": (8,), "epochs": 5, "random_state": 0, "lr": 0.05, **given})
-
-
-def net(n_features, n_outputs):
-    return nn.MLP([n_features, 8, n_outputs], "tanh")
-
 
 # -- parameters -------------------------------------------------------------------------------------------------------
 

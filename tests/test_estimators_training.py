@@ -10,29 +10,12 @@ import threading
 
 import numpy as np
 import pytest
+from estimator_case import AMOUNTS, X, Y, classifier, net, regressor, rng
 
 import nnbackend as nb
 from nnbackend import nn
 from nnbackend.errors import DataError, ShapeError
 from nnbackend.estimators.scaling import Scaling
-
-rng = np.random.default_rng(0)
-X = rng.normal(size=(60, 3))
-AMOUNTS = X @ [1.0, -2.0, 0.5]
-Y = (AMOUNTS > 0).astype(int)
-
-
-def classifier(**given):
-    return nb.MLPClassifier(**{"hidden": (8,), "epochs": 5, "random_state": 0, "lr": 0.05, **given})
-
-
-def regressor(**given):
-    return nb.MLPRegressor(**{"hidden": (8,), "epochs": 5, "random_state": 0, "lr": 0.05, **given})
-
-
-def net(n_features, n_outputs):
-    return nn.MLP([n_features, 8, n_outputs], "tanh")
-
 
 # -- weights ----------------------------------------------------------------------------------------------------------
 
