@@ -37,7 +37,7 @@ class PlainEstimator:
     def __repr__(self) -> str:
         changed = [
             f"{name}={getattr(self, name)!r}"
-            for name, p in inspect.signature(type(self)).parameters.items()
+            for name, p in sorted(inspect.signature(type(self)).parameters.items())
             if repr(getattr(self, name)) != repr(p.default)
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
