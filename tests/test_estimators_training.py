@@ -326,7 +326,7 @@ try:
     model.predict(X)
 except nb.errors.NotFittedError:
     pass
-assert repr(model) == "MLPClassifier(lr=0.05, epochs=40, random_state=0, hidden=(8,))", repr(model)
+assert repr(model) == "MLPClassifier(epochs=40, hidden=(8,), lr=0.05, random_state=0)", repr(model)
 assert model.set_params(epochs=50).get_params()["epochs"] == 50
 try:
     model.set_params(epoch=1)
