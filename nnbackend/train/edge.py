@@ -13,7 +13,7 @@ from ..errors import DataError, DTypeError, ShapeError
 from ..tensor import Tensor
 
 MADV_DONTNEED = 4 if sys.platform == "linux" else None  # what others mean by it may lose data
-ROOM = 256 << 20  # bytes of files that may stay in memory
+ROOM = 160 << 20  # bytes of files that may stay in memory
 BLOCK = 1 << 22  # bytes that are looked at together: data may be a file that is larger than memory
 
 
