@@ -34,3 +34,11 @@ def same(a, b):
 def batches(size=25):
     for i in range(0, 90, size):
         yield X[i : i + size], Y[i : i + size]
+
+
+class Sum(nn.Module):
+    def __init__(self):
+        self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, a, b):
+        return self.a(a) + self.b(b)

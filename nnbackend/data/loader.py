@@ -77,10 +77,14 @@ class DataLoader(Passes):
         flags = getattr(data, "flags", None)  # the standard knows no layout
         if flags is not None and not flags.c_contiguous:  # else results would depend on it
             data = backend_of(data).copy(data)
-        batch = Tensor(data)
-        if hasattr(a, "bounds"):
-            batch.bounds = a.bounds  # labels in range stay in range
-        return batch
+        return bounded(Tensor(data), a)
+
+
+def bounded(part: Tensor, whole: Tensor) -> Tensor:
+    """A part of whole numbers that know their range: labels in range stay in range."""
+    if hasattr(whole, "bounds"):
+        part.bounds = whole.bounds
+    return part
 
 
 def concatenated(parts: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..backend import FLOATING, INTEGRAL, NUMPY, Device, HostArray, backend_of, is_array, to_host
 from ..creation import asarray, tensor
+from ..data.loader import bounded
 from ..errors import DataError, DTypeError, ShapeError
 from ..tensor import Tensor
 
@@ -63,10 +64,7 @@ class Edge:
                 logging.getLogger("nnbackend").debug("data of shape %s: %s as %s", t.shape, t.dtype, self.dtype)
             plain: Tensor = t.to(self.device).astype(self.dtype).detach()
             return plain
-        wide: Tensor = t.to(self.device).astype("int64")
-        if hasattr(t, "bounds"):
-            wide.bounds = t.bounds
-        return wide
+        return bounded(t.to(self.device).astype("int64"), t)
 
     def _nest(self, data: Any, name: str, whole: Callable[[Any], bool], check: bool, stay: bool) -> Any:
         parts = nested(data)

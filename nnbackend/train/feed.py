@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ..backend import CPU, Device, backend_of, gather, namespace, to_host
 from ..data import DataLoader
+from ..data.loader import bounded
 from ..errors import DataError, LabelError, ShapeError
 from ..functional.loss_checks import check_labels
 from ..tensor import Tensor
@@ -50,7 +51,7 @@ class FromFiles(DataLoader):
         if order is None:
             data = backend_of(a.data).copy(a.data[start:stop])
             let_go(a)
-            return _known(Tensor(data), a)
+            return bounded(Tensor(data), a)
         xp = namespace(a.data)
         rows = order[start:stop]
         places = xp.argsort(rows)  # read from the start to the end of the file
@@ -61,7 +62,7 @@ class FromFiles(DataLoader):
             if let_go(a) < ROOM // 2:
                 size *= 2
         data = pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=0)
-        return _known(Tensor(gather(data, xp.argsort(places))), a)
+        return bounded(Tensor(gather(data, xp.argsort(places))), a)
 
 
 class Rows:
@@ -169,19 +170,12 @@ class Rows:
 
 
 def _on_host(t: Tensor) -> Tensor:
-    return t if in_file(t) else _known(Tensor(to_host(t.data)), t)
+    return t if in_file(t) else bounded(Tensor(to_host(t.data)), t)
 
 
 def _part(rows: Any) -> Callable[[Tensor], Tensor]:
     """What takes these rows of a Tensor."""
-    return lambda t: _known(Tensor(gather(t.data, t.device.put(rows))), t)
-
-
-def _known(part: Tensor, whole: Tensor) -> Tensor:
-    """A part of whole numbers knows their range."""
-    if hasattr(whole, "bounds"):
-        part.bounds = whole.bounds
-    return part
+    return lambda t: bounded(Tensor(gather(t.data, t.device.put(rows))), t)
 
 
 class Stream:

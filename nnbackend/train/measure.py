@@ -73,7 +73,7 @@ def measured(
         for x, *rest in feed.in_order(batch_size):
             output = called(forward, x)
             if streamed and loss:
-                losses.append((_losses(objective, output, rest), _weight(rest)))
+                losses.append((_losses(objective, output, rest), _rows(rest)))
             if metrics or not streamed:
                 kept.append((output, *rest))
         if kept:
@@ -98,7 +98,7 @@ def _losses(objective: Objective, output: Any, rest: list[Any]) -> dict[str, Any
     return whole
 
 
-def _weight(rest: list[Any]) -> int:
+def _rows(rest: list[Any]) -> int:
     """How many rows there are in a batch."""
     return len(next(leaves(rest)))
 

@@ -93,18 +93,22 @@ class Objective:
                 raise ValueError(f"loss: expected {what} for {', '.join(map(repr, self.losses))}, got {got}.")
         return {key: _weighted(fn, output[key], target[key], weight) for key, fn in self.losses.items()}
 
+    def _function(self, key: Any) -> Any:
+        """What an output is given to."""
+        return function_of(self.losses.get(key, self.only))
+
     def classes(self, key: Any = None) -> bool:
         """Whether whole numbers in the targets of an output may be classes; other losses of ours take amounts."""
-        fn = function_of(self.losses.get(key, self.only))
+        fn = self._function(key)
         return fn in CLASSES or not any(fn is ours for ours in OURS)
 
     def logits(self, key: Any = None) -> bool:
         """Whether an output is the logits of something."""
-        return function_of(self.losses.get(key, self.only)) in LOGITS
+        return self._function(key) in LOGITS
 
     def outputs(self, key: Any = None) -> dict[str, bool]:
         """What an output is, for its metrics."""
-        return {"logits": self.logits(key), "multilabel": function_of(self.losses.get(key, self.only)) in LABELS}
+        return {"logits": self.logits(key), "multilabel": self._function(key) in LABELS}
 
     def check_weights(self) -> None:
         """TypeError if a loss cannot count rows with weights."""

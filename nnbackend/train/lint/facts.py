@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...backend import CPU, NUMPY, HostArray, gather, to_host
+from ...data.loader import bounded
 from ...errors import ShapeError
 from ...nn import Module
 from ...tensor import Tensor
@@ -91,7 +92,4 @@ def _some(t: Tensor, rows: int) -> Tensor:
         return t
     i = xp.arange(rows)
     order = ((i + i * 0.6180339887498949 % 1.0) * (n / rows)).astype(xp.int64)
-    some = Tensor(gather(t.data, order if t.device == CPU else t.device.put(order)))
-    if hasattr(t, "bounds"):
-        some.bounds = t.bounds
-    return some
+    return bounded(Tensor(gather(t.data, order if t.device == CPU else t.device.put(order))), t)

@@ -61,7 +61,7 @@ class Probe:
     where: str = ""  # in the net, the loss or the step
 
 
-class Watch(Between):
+class Listener(Between):
     """Sees every op, and in which layer."""
 
     def __init__(self, inputs: dict[str, Tensor] | None = None) -> None:
@@ -171,7 +171,7 @@ def _refused(net: Any, x: Any) -> str:
 
 def _run(probe: Probe, twin: Any, x: Any, y: Any, weights: tuple[Tensor, ...], inputs: dict[str, Tensor]) -> None:
     probe.where = "net"
-    with no_grad(), (watch := Watch(inputs)):
+    with no_grad(), (watch := Listener(inputs)):
         output = called(twin.net, x)
     probe.where, probe.readers, ends = "loss", watch.readers, set()
     for key, loss in twin.objective.losses.items():
@@ -183,9 +183,9 @@ def _run(probe: Probe, twin: Any, x: Any, y: Any, weights: tuple[Tensor, ...], i
             bounds = getattr(target, "bounds", None) or ((int(host.min()), int(host.max())) if host.size else None)
             probe.outputs.append(Output(key, function_of(loss), op, values, host, bounds))
     n = next(leaves(x)).shape[0]
-    with no_grad(), (listener := Watch()):
+    with no_grad(), (of_loss := Listener()):
         twin.objective(output, y, *weights)
-    probe.outer = any(tuple(made.shape[:2]) == (n, n) for _, made, _ in listener.makers.values())
+    probe.outer = any(tuple(made.shape[:2]) == (n, n) for _, made, _ in of_loss.makers.values())
     probe.where = "step"
     inner = [i for i, (*_, made) in enumerate(watch.stuck) if id(made) not in ends]
     probe.layers = [Layer(*watch.stuck[i][:2]) for i in inner]
@@ -212,7 +212,7 @@ def _steps(probe: Probe, twin: Any, batch: tuple[Any, ...], numbers: dict[str, l
     try:
         losses.append(twin.step(*batch).data)
         numbers["second"] = _moved(named, probe.still)
-        with no_grad(), (watch := Watch()):
+        with no_grad(), (watch := Listener()):
             losses.append(twin.objective(called(twin.net, batch[0]), *batch[1:]).data)
     except Exception:  # checks of values meet what is not finite any more
         numbers["sound"] = [namespace(p.data).all(namespace(p.data).isfinite(p.data)) for _, p in named]
