@@ -6,12 +6,14 @@ import os
 import platform
 from typing import Any, NamedTuple
 
-from .backend import NUMPY
+from .backend import NUMPY, device
+from .backend.cuda_faults import one_line
 from .backend.detect import CudaStatus, cuda_status, importable
 from .version import __version__
 
-EXTRAS = {"plot": "matplotlib", "progress": "tqdm"}
+EXTRAS = {"plot": "matplotlib", "progress": "tqdm", "sklearn": "sklearn"}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+CUDA_VARIABLES = ("CUDA_", "CUPY_", "NNBACKEND_", "NVIDIA_VISIBLE_", "LD_LIBRARY_PATH")  # how their names begin
 
 
 class Report(NamedTuple):
@@ -26,6 +28,7 @@ class Report(NamedTuple):
     threads: dict[str, str | None]
     array_api_compat: str | None
     extras: dict[str, bool]
+    environment: dict[str, str]
     cuda: CudaStatus
     auto: str
     why: str
@@ -34,7 +37,11 @@ class Report(NamedTuple):
         """Everything in dicts, lists, strings and numbers, ready for JSON."""
         return {
             **self._asdict(),
-            "cuda": {**self.cuda._asdict(), "checks": [check._asdict() for check in self.cuda.checks]},
+            "cuda": {
+                **self.cuda._asdict(),
+                "checks": [check._asdict() for check in self.cuda.checks],
+                "gpus": [gpu._asdict() for gpu in self.cuda.gpus],
+            },
         }
 
     def __str__(self) -> str:
@@ -49,11 +56,13 @@ class Report(NamedTuple):
             "threads": f"{self.cpus} CPUs, {threads}",
             "array-api": f"array-api-compat {self.array_api_compat or 'is missing: pip install array-api-compat'}",
             "extras": "; ".join(extras),
+            "variables": ", ".join(f"{name}={value}" for name, value in self.environment.items()),
             "CUDA": f"{'usable' if self.cuda.usable else 'not usable'}: {self.cuda.reason}",
         }
-        lines = [f"{name:<10} {text}" for name, text in rows.items()]
+        lines = [f"{name:<10} {text}" for name, text in rows.items() if text]
         lines += [f"  {check.verdict:<8} {check.name:<10} {check.evidence}" for check in self.cuda.checks]
         lines += [f"  to mend it: {self.cuda.fix}"] if self.cuda.fix else []
+        lines += ["  to see the GPUs at work: nvidia-smi"] if self.cuda.usable else []
         return "\n".join([*lines, f'device="auto" means {self.auto}: {self.why}'])
 
     def __repr__(self) -> str:
@@ -74,6 +83,7 @@ def doctor() -> Report:
         threads={name: os.environ.get(name) for name in THREAD_VARIABLES},
         array_api_compat=_version("array-api-compat"),
         extras={extra: importable(package) for extra, package in EXTRAS.items()},
+        environment={name: os.environ[name] for name in sorted(os.environ) if name.startswith(CUDA_VARIABLES)},
         cuda=cuda,
         auto=auto,
         why=why,
@@ -82,11 +92,14 @@ def doctor() -> Report:
 
 def _auto(cuda: CudaStatus) -> tuple[str, str]:
     """What `device="auto"` means, and why."""
-    wish = os.environ.get("NNBACKEND_DEVICE", "auto")
-    if wish == "auto":
-        return "cuda:0" if cuda.usable else "cpu", cuda.reason
-    fails = wish != "cpu" and not cuda.usable
-    return wish, f"NNBACKEND_DEVICE={wish} is set" + (f", but {cuda.reason}" if fails else "")
+    wish = os.environ.get("NNBACKEND_DEVICE") or "auto"
+    name = wish if wish != "auto" else "cuda:0" if cuda.usable else "cpu"
+    why = cuda.reason if wish == "auto" else f"NNBACKEND_DEVICE={wish} is set"
+    try:
+        device(name)
+    except Exception as error:  # a doctor does not fall ill
+        why += f", but {one_line(str(getattr(error, 'reason', error)))}"
+    return name, why
 
 
 def _blas() -> str:

@@ -7,13 +7,14 @@ import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import nnbackend
 from nnbackend import __main__ as command_line
-from nnbackend.backend.detect import CHECKS, Check, CudaStatus
+from nnbackend.backend.detect import CHECKS, Check, CudaStatus, Gpu
 from nnbackend.doctor import doctor
 
 module = import_module("nnbackend.doctor")
@@ -24,17 +25,24 @@ NO_DRIVER = CudaStatus(
     (Check("import", "ok", "CuPy 14.0.0"), Check("driver", "failed", "version 0"), Check("kernel", "skipped", "-")),
     0,
 )
-USABLE = CudaStatus(True, "NVIDIA Fake 9000, 1 device", "", (Check("kernel", "ok", "x * 2 is right"),), 1)
-
-
-@pytest.fixture(autouse=True)
-def _no_wish(monkeypatch):
-    monkeypatch.delenv("NNBACKEND_DEVICE", raising=False)
+WORKS = (Check("kernel", "ok", "x * 2 is right"),)
+USABLE = CudaStatus(True, "NVIDIA Fake 9000, 1 device", "", WORKS, 1, (Gpu("Fake", "9.0", 8),))
+FAKE_BACKEND = SimpleNamespace(name="cupy", xp=SimpleNamespace(cuda=SimpleNamespace(Device=int)))
 
 
 @pytest.fixture
 def cuda(monkeypatch):
-    return lambda status: monkeypatch.setattr(module, "cuda_status", lambda: status)
+    """Sets what the detection finds, here and for `nb.device`; a usable device is there as soon as it is named."""
+
+    def found(status):
+        monkeypatch.setattr(module, "cuda_status", lambda: status)
+        monkeypatch.setattr(sys.modules["nnbackend.backend.device"], "cuda_status", lambda: status)
+        monkeypatch.setattr(sys.modules["nnbackend.backend.device"], "library_backend", lambda name: FAKE_BACKEND)
+
+    for name in list(os.environ):
+        if name.startswith(module.CUDA_VARIABLES):
+            monkeypatch.delenv(name)
+    return found
 
 
 def test_page_without_cuda(cuda, capfd):
@@ -57,9 +65,10 @@ def test_page_without_cuda(cuda, capfd):
 
 def test_page_with_cuda(cuda):
     cuda(USABLE)
-    assert str(doctor()).splitlines()[-3:] == [
+    assert str(doctor()).splitlines()[-4:] == [
         "CUDA       usable: NVIDIA Fake 9000, 1 device",
         "  ok       kernel     x * 2 is right",
+        "  to see the GPUs at work: nvidia-smi",
         'device="auto" means cuda:0: NVIDIA Fake 9000, 1 device',
     ]
 
@@ -68,15 +77,34 @@ def test_page_with_cuda(cuda):
     ("wish", "status", "why"),
     [
         ("cpu", USABLE, "NNBACKEND_DEVICE=cpu is set"),
-        ("cuda:1", USABLE, "NNBACKEND_DEVICE=cuda:1 is set"),
+        ("cuda", USABLE, "NNBACKEND_DEVICE=cuda is set"),
+        ("cuda:1", USABLE, "NNBACKEND_DEVICE=cuda:1 is set, but cuda:1 requested, 1 device (0..0)"),
+        ("gpu", USABLE, 'NNBACKEND_DEVICE=gpu is set, but device: expected one of "auto", "cpu", '),
         ("cuda", NO_DRIVER, "NNBACKEND_DEVICE=cuda is set, but no NVIDIA driver was found"),
     ],
 )
 def test_auto_as_the_environment_wishes(wish, status, why, cuda, monkeypatch):
     cuda(status)
     monkeypatch.setenv("NNBACKEND_DEVICE", wish)
-    assert (doctor().auto, doctor().why) == (wish, why)
-    assert str(doctor()).endswith(f'device="auto" means {wish}: {why}')
+    assert doctor().auto == wish
+    assert doctor().why.startswith(why)
+    assert str(doctor()).endswith(f'device="auto" means {wish}: {doctor().why}')
+
+
+def test_a_backend_that_fails_is_named(cuda, monkeypatch):
+    cuda(USABLE)
+    error = RuntimeError("line one\nline two")
+    monkeypatch.setattr(sys.modules["nnbackend.backend.device"], "library_backend", lambda name: _raise(error))
+    assert doctor().why == "NVIDIA Fake 9000, 1 device, but line one line two"
+
+
+def test_variables_that_matter_to_cuda(cuda, monkeypatch):
+    cuda(USABLE)
+    assert "variables" not in str(doctor())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUPY_TF32", "1")
+    assert doctor().environment == {"CUDA_VISIBLE_DEVICES": "", "CUPY_TF32": "1"}
+    assert "variables  CUDA_VISIBLE_DEVICES=, CUPY_TF32=1" in str(doctor())
 
 
 def test_threads_and_extras(cuda, monkeypatch):
@@ -85,9 +113,9 @@ def test_threads_and_extras(cuda, monkeypatch):
     monkeypatch.setattr(module, "importable", lambda name: name == "tqdm")
     report = doctor()
     assert report.threads["OMP_NUM_THREADS"] == "3"
-    assert report.extras == {"plot": False, "progress": True}
+    assert report.extras == {"plot": False, "progress": True, "sklearn": False}
     assert f"{os.cpu_count()} CPUs, OMP_NUM_THREADS=3" in str(report)
-    assert 'no matplotlib: pip install "nnbackend[plot]"; tqdm is here' in str(report)
+    assert 'no matplotlib: pip install "nnbackend[plot]"; tqdm is here; no sklearn: ' in str(report)
 
 
 @pytest.mark.parametrize(("there", "said"), [(True, "of unknown version"), (False, "is missing: pip install")])
@@ -102,11 +130,13 @@ def _raise(error):
     raise error
 
 
-def test_dict_is_json(cuda):
-    cuda(NO_DRIVER)
+@pytest.mark.parametrize("status", [NO_DRIVER, USABLE])
+def test_dict_is_json(status, cuda):
+    cuda(status)
     found = doctor().as_dict()
     assert json.loads(json.dumps(found)) == found
-    assert found["cuda"]["checks"][1] == {"name": "driver", "verdict": "failed", "evidence": "version 0"}
+    assert [check["name"] for check in found["cuda"]["checks"]] == [check.name for check in status.checks]
+    assert found["cuda"]["gpus"] == [{"name": "Fake", "capability": "9.0", "memory": 8}] * status.devices
 
 
 def test_command_line(cuda, capsys):

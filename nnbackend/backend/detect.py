@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 import warnings
@@ -19,17 +20,25 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .cuda_faults import (
     FREE_MEMORY,
-    GET_DRIVER,
+    OWN_CACHE,
     SHOW_GPUS,
     SPAWN,
     WHEELS,
     CudaProblem,
+    get_driver,
     install_command,
     one_line,
     recognise,
 )
 
 Verdict: TypeAlias = Literal["ok", "failed", "skipped", "warning"]
+
+# As pyproject.toml has it: CuPy's major version, and the first of array-api-compat.
+CUPY = 14
+ARRAY_API_COMPAT = (1, 13)
+OLDEST_GPU = {12: (5, 0), 13: (7, 5)}  # compute capability that a CUDA still compiles for
+DRIVER_VERSION = "/proc/driver/nvidia/version"  # on Linux
+GIB = 2**30
 
 
 class Check(NamedTuple):
@@ -40,14 +49,26 @@ class Check(NamedTuple):
     evidence: str
 
 
+class Gpu(NamedTuple):
+    """A GPU: its compute capability decides which CUDA compiles for it; `memory` is all it has, in bytes."""
+
+    name: str
+    capability: str
+    memory: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, compute capability {self.capability}, {self.memory / GIB:.1f} GiB"
+
+
 class CudaStatus(NamedTuple):
-    """The answer: `reason` is one sentence, `fix` one command or advice (or empty), `devices` the GPUs seen."""
+    """The answer: `reason` is one sentence, `fix` one command or advice (or empty), `devices` counts `gpus`."""
 
     usable: bool
     reason: str
     fix: str
     checks: tuple[Check, ...]
     devices: int
+    gpus: tuple[Gpu, ...] = ()
 
 
 _lock = threading.Lock()
@@ -86,7 +107,8 @@ class _Machine:
     def __init__(self) -> None:
         self.wheels: list[str] = []
         self.cupy: Any = None
-        self.driver, self.count, self.gpus = 0, 0, ""
+        self.driver, self.runtime = 0, 0
+        self.gpus: list[Gpu] = []
 
 
 # Each check returns its evidence, warns, or raises.
@@ -99,6 +121,8 @@ def _fork(machine: _Machine) -> str:
 
 
 def _installed(machine: _Machine) -> str:
+    if sys.platform == "darwin":
+        raise CudaProblem("macOS has no CUDA", 'stay with device="cpu"')
     if not importable("cupy"):
         raise CudaProblem("CuPy is not installed", f"{install_command([])}  # or [cuda12] if the driver is below 580")
     return "a package is named cupy"
@@ -114,27 +138,66 @@ def _wheels(machine: _Machine) -> str:
     return ", ".join(machine.wheels) or "no wheel of CuPy"
 
 
+def _cache(machine: _Machine) -> str:
+    folder = os.environ.get("CUPY_CACHE_DIR", os.path.expanduser("~/.cupy/kernel_cache"))
+    with suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # then CuPy cannot be imported, or refuses to compile
+        raise CudaProblem(f"CuPy cannot write its kernel cache {folder}", OWN_CACHE)
+    return folder
+
+
 def _import(machine: _Machine) -> str:
     machine.cupy = cupy = importlib.import_module("cupy")
     if not hasattr(cupy, "cuda"):
         place = cupy.__file__ or next(iter(cupy.__path__))
         fix = f"remove {place}, then {install_command(machine.wheels, repair=True)}"
         raise CudaProblem(f"{place} is imported as cupy, but it is not CuPy", fix)
+    if getattr(cupy.cuda.runtime, "is_hip", False):
+        raise CudaProblem("this CuPy is for AMD's GPUs, not for CUDA", install_command(machine.wheels))
     return f"CuPy {cupy.__version__}"
+
+
+def _array_api(machine: _Machine) -> str:
+    version = importlib.import_module("array_api_compat").__version__
+    if tuple(map(int, version.split(".")[:2])) < ARRAY_API_COMPAT:
+        needed = ".".join(map(str, ARRAY_API_COMPAT))
+        fix = f'pip install -U "array-api-compat>={needed},<2"'
+        raise CudaProblem(f"array-api-compat {version} is too old: {needed} is needed", fix)
+    return f"array-api-compat {version}"
 
 
 def _driver(machine: _Machine) -> str:
     machine.driver = machine.cupy.cuda.runtime.driverGetVersion()
     if machine.driver == 0:
-        raise CudaProblem("no NVIDIA driver was found", GET_DRIVER, "CUDA reports driver version 0")
-    return f"for CUDA {_dotted(machine.driver)}"
+        raise CudaProblem("no NVIDIA driver was found", get_driver(), "CUDA reports driver version 0")
+    return f"{_own_number_of_the_driver()}for CUDA {_dotted(machine.driver)}"
+
+
+def _own_number_of_the_driver() -> str:
+    with suppress(OSError), open(DRIVER_VERSION) as file:
+        if found := re.search(r"\d{3}\.[\d.]+", file.read()):
+            return f"{found[0]}, "
+    return ""
+
+
+def _version(machine: _Machine) -> str:
+    """Behind the driver, which says what to install instead."""
+    version = machine.cupy.__version__
+    major = int(version.partition(".")[0])
+    if major < CUPY:
+        fix = install_command(machine.wheels, machine.driver)
+        raise CudaProblem(f"CuPy {version} is too old: {CUPY} is needed", fix)
+    if major > CUPY:
+        warnings.warn(f"nnbackend is made for {CUPY}", stacklevel=1)
+    return f"CuPy {version}"
 
 
 def _runtime(machine: _Machine) -> str:
-    runtime = machine.cupy.cuda.runtime.runtimeGetVersion()
-    versions = f"driver for CUDA {_dotted(machine.driver)}, CuPy for CUDA {_dotted(runtime)}"
-    if machine.driver // 1000 < runtime // 1000:
-        fix = install_command(machine.wheels, machine.driver) if machine.driver >= 12000 else GET_DRIVER
+    machine.runtime = machine.cupy.cuda.runtime.runtimeGetVersion()
+    versions = f"driver for CUDA {_dotted(machine.driver)}, CuPy for CUDA {_dotted(machine.runtime)}"
+    if machine.driver // 1000 < machine.runtime // 1000:
+        fix = install_command(machine.wheels, machine.driver) if machine.driver >= 12000 else get_driver()
         raise CudaProblem(f"the NVIDIA driver is too old for this CuPy ({versions})", fix, versions)
     return versions
 
@@ -145,31 +208,33 @@ def _dotted(version: int) -> str:
 
 def _devices(machine: _Machine) -> str:
     global _started
-    _started = True
     runtime = machine.cupy.cuda.runtime
-    machine.count = runtime.getDeviceCount()
-    if machine.count == 0:
+    count = runtime.getDeviceCount()
+    _started = True
+    if count == 0:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
         raise CudaProblem("the NVIDIA driver sees no GPU", SHOW_GPUS, f"0 GPUs; CUDA_VISIBLE_DEVICES: {visible}")
-    name = runtime.getDeviceProperties(0)["name"].decode()
-    machine.gpus = f"{name}, {machine.count} device{'s' * (machine.count > 1)}"
-    return machine.gpus
+    for index in range(count):
+        found = runtime.getDeviceProperties(index)
+        capability = f"{found['major']}.{found['minor']}"
+        machine.gpus.append(Gpu(found["name"].decode(), capability, found["totalGlobalMem"]))
+    return _not_too_old(machine)
+
+
+def _not_too_old(machine: _Machine) -> str:
+    gpu, cuda = machine.gpus[0], machine.runtime // 1000
+    capability = tuple(map(int, gpu.capability.split(".")))
+    if capability < OLDEST_GPU.get(cuda, (0, 0)):
+        fix = install_command(machine.wheels, 12000) if capability >= OLDEST_GPU[12] else 'stay with device="cpu"'
+        raise CudaProblem(f"{gpu.name} is too old for CUDA {cuda} (compute capability {gpu.capability})", fix)
+    return "; ".join(f"cuda:{index} {gpu}" for index, gpu in enumerate(machine.gpus))
 
 
 def _memory(machine: _Machine) -> str:
     free, total = machine.cupy.cuda.runtime.memGetInfo()
-    if free < 2**29:
+    if free < GIB // 2:
         warnings.warn(f"that is little; {FREE_MEMORY}", stacklevel=1)
-    return f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-
-
-def _cache(machine: _Machine) -> str:
-    folder = os.environ.get("CUPY_CACHE_DIR", os.path.expanduser("~/.cupy/kernel_cache"))
-    with suppress(OSError):
-        os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK):  # then CuPy refuses to compile
-        raise CudaProblem(f"CuPy cannot write its kernel cache {folder}", "set CUPY_CACHE_DIR to a folder of your own")
-    return folder
+    return f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
 
 
 def _kernel(machine: _Machine) -> str:
@@ -192,12 +257,14 @@ CHECKS: tuple[tuple[str, Callable[[_Machine], str]], ...] = (
     ("fork", _fork),
     ("installed", _installed),
     ("wheels", _wheels),
+    ("cache", _cache),
     ("import", _import),
+    ("array-api", _array_api),
     ("driver", _driver),
+    ("version", _version),
     ("runtime", _runtime),
     ("devices", _devices),
     ("memory", _memory),
-    ("cache", _cache),
     ("kernel", _kernel),
     ("matmul", _matmul),
 )
@@ -222,5 +289,8 @@ def _diagnose() -> CudaStatus:
         verdict: Verdict = "failed" if problem else "warning" if caught else "ok"
         warned = (one_line(str(warning.message)) for warning in caught)
         checks.append(Check(name, verdict, "; ".join([evidence, *warned])))
-    reason, fix = (problem.reason, problem.fix) if problem else (machine.gpus, "")
-    return CudaStatus(problem is None, reason, fix, tuple(checks), machine.count)
+    count = len(machine.gpus)
+    if problem:
+        return CudaStatus(False, problem.reason, problem.fix, tuple(checks), count, tuple(machine.gpus))
+    reason = f"{machine.gpus[0].name}, {count} device{'s' * (count > 1)}"
+    return CudaStatus(True, reason, "", tuple(checks), count, tuple(machine.gpus))
