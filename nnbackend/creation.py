@@ -7,6 +7,7 @@ from typing import Any
 
 from .backend import DTYPES, INTEGRAL, NUMPY, DeviceLike, HostArray, backend_of, is_array, to_host
 from .backend import device as find_device
+from .backend import from_dlpack as shown_by
 from .errors import DataError, DTypeError, GraphError
 from .grad_mode import recording
 from .recorder import known, made
@@ -21,7 +22,7 @@ def tensor(data: Any, dtype: Any = None, device: DeviceLike = None, requires_gra
     Python floats become float32, integers int64, as in PyTorch; arrays keep their dtype and, unless `device` says
     otherwise, their device. DTypeError for what is not a number, DataError for ragged lists.
     """
-    data = known(data)
+    data = _shared(known(data))
     raw = data.data if isinstance(data, Tensor) else _checked(data) if is_array(data) else None
     host: HostArray | None = None
     if raw is None:
@@ -45,6 +46,7 @@ def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool 
 
     ValueError with `copy=False` where it cannot. GraphError for a list of Tensors with history, which would be lost.
     """
+    data = _shared(data)
     if isinstance(data, Tensor):
         t = data
     elif is_array(data) and getattr(_checked(data).dtype, "isnative", True):
@@ -60,6 +62,11 @@ def asarray(data: Any, dtype: Any = None, device: DeviceLike = None, copy: bool 
     if copy is False and y is not t:
         raise ValueError(f"asarray: expected {t.dtype} on {t.device} for copy=False, got {y.dtype} on {y.device}.")
     return y.clone() if copy and y is t else y
+
+
+def _shared(data: Any) -> Any:
+    """The memory of PyTorch's tensors and their like as an array; all else as it is."""
+    return shown_by(data) if hasattr(data, "__dlpack_device__") and not is_array(data) else data
 
 
 def _from_python(data: Any, dtype: Any) -> HostArray:
@@ -126,8 +133,10 @@ def _ragged(data: Any, error: ValueError) -> DataError:
 
 def _make(name: str, *args: Any, dtype: Any, device: DeviceLike, **kw: Any) -> Tensor:
     place, args = find_device("cpu" if device is None else device), known(args)
-    dtype = None if dtype is None else place.backend.dtype(dtype)
-    return Tensor(made(getattr(place.backend.xp, name)(*args, dtype=dtype, device=place.raw, **kw)))
+    backend, raw = place.backend, place.raw
+    dtype = None if dtype is None else backend.dtype(dtype)
+    with backend.on(raw):
+        return Tensor(made(getattr(backend.xp, name)(*args, dtype=dtype, device=raw, **kw)))
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = "float32", device: DeviceLike = None) -> Tensor:
@@ -205,6 +214,9 @@ def full_like(x: Any, fill_value: Any, *, dtype: Any = None, device: DeviceLike 
 
 
 def from_dlpack(x: Any, *, device: DeviceLike = None, copy: bool | None = None) -> Tensor:
-    """A Tensor over the memory of another library's array."""
-    data = x.data if isinstance(x, Tensor) else x if is_array(x) else _host.from_dlpack(x)
-    return asarray(data, device=device, copy=copy)
+    """A Tensor over the memory of another library's array, on the host or on a GPU, PyTorch's and JAX's too.
+
+    DeviceError for memory of other devices.
+    """
+    known = isinstance(x, Tensor) or (is_array(x) and backend_of(x).name in ("numpy", "cupy", "array_api_strict"))
+    return asarray(x if known else shown_by(x), device=device, copy=copy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .backend import FLOATING, INTEGRAL, Array, backend_of, device_of, is_array
-from .errors import DeviceMismatchError, DTypeError, NNBackendError, ShapeError
+from .errors import DeviceError, DeviceMismatchError, DTypeError, NNBackendError, ShapeError
 from .ops import elementwise, linear
 from .tape import TENSORS
 
@@ -74,6 +74,10 @@ def explain(op: Any, raw: list[Any], error: Exception) -> None:
     for i, v in arrays:
         if device_of(v) != home:
             raise _mismatch(op, home, device_of(v), i) from error
+    if (ours := home.backend.explained(error, home.raw)) is not None:
+        raise ours from error
+    if isinstance(error, ValueError) and "different from the current device" in str(error):  # CuPy's words
+        raise DeviceError(f'{name}: expected work on {home} inside `with nb.device("{home}").stream():`.') from error
     shapes = [tuple(v.shape) for _, v in arrays]
     got = " and ".join(map(str, shapes))
     if isinstance(error, ValueError) and ("out of bounds" in str(error) or "duplicate" in str(error)):

@@ -7,8 +7,9 @@ replay needs no stored masks, and a CPU and a GPU agree. By definition the numbe
     counter = np.array([0, site, step, rank], np.uint64)
     np.random.Generator(np.random.Philox(key=key, counter=counter)).random(shape, dtype)
 
-and a version in plain array operations gives the same bits in every other library (Salmon et al., "Parallel random
-numbers: as easy as 1, 2, 3", 2011). Initial weights and shuffles are drawn on the host and uploaded.
+and likewise for whole numbers and raw words. A version in plain array operations gives the same bits in every other
+library, and a kernel on CUDA (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). Initial weights and
+permutations are drawn on the host and uploaded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import KERNELS, NUMPY, Array, Backend, backend_of, primitive
+from .backend import CPU, KERNELS, NUMPY, Array, DeviceLike, HostArray, backend_of, namespace, primitive
+from .backend import device as find_device
 from .errors import DeviceError
 
 _MASK32, _MASK64 = (1 << 32) - 1, (1 << 64) - 1
@@ -58,33 +60,120 @@ def site_of(path: str) -> int:
 
 def generator(key: int, site: int = 0, step: int = 0, rank: int = 0) -> np.random.Generator:
     """NumPy's generator at an address, for draws on the host."""
+    return np.random.Generator(_bits(key, site, step, rank))
+
+
+def _bits(key: int, site: int, step: int, rank: int) -> np.random.Philox:
     counter = np.array([0, site, step, rank], dtype=np.uint64)  # NumPy would read a list of such numbers as floats
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return np.random.Philox(key=key, counter=counter)
 
 
-def permutation(n: int, key: int, site: int = 0, step: int = 0) -> np.ndarray[Any, Any]:
-    """The numbers 0..n-1 in random order, on the host."""
-    return generator(key, site, step).permutation(n)
+def permutation(n: int, key: int, site: int = 0, step: int = 0, device: DeviceLike = "cpu") -> Array:
+    """The numbers 0..n-1 in random order, `generator(key, site, step).permutation(n)`: drawn on the host, uploaded."""
+    order, place = generator(key, site, step).permutation(n), find_device(device)
+    return order if place == CPU else place.put(order)
+
+
+@primitive
+def words_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Array:
+    """Random 64-bit words of the shape and on the device of `x`, as uint64: `Philox.random_raw` at the address.
+
+    DeviceError without 64-bit integers, here and in all that follow.
+    """
+    n = math.prod(x.shape)
+    return namespace(x).reshape(_philox(x, -(-n // 4), key, (0, site, step, rank))[:n], x.shape)
 
 
 @primitive
 def uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Array:
-    """Random numbers in [0, 1) of the shape, dtype and device of `x`. DeviceError without 64-bit integers."""
+    """Random numbers in [0, 1) of the shape, dtype and device of `x`."""
     backend, n = backend_of(x), math.prod(x.shape)
-    xp = backend.xp
-    wide = backend.canonical(x.dtype) == np.float64
-    words = _philox(backend, x, -(-n // (4 if wide else 8)), key, (0, site, step, rank))
-    if wide:
-        u = xp.astype(words >> _word(xp, words, 11), x.dtype) * 2.0**-53
+    xp, kind = backend.xp, backend.canonical(x.dtype)
+    words = _philox(x, -(-n // (4 if kind == np.float64 else 8)), key, (0, site, step, rank))
+    if kind == np.float64:
+        u = xp.astype(words >> 11, x.dtype) * 2.0**-53
     else:
-        low, high = words & _word(xp, words, _MASK32), words >> _word(xp, words, 32)
-        halves = xp.reshape(xp.stack([low, high], axis=1), (-1,))  # NumPy hands out the low half of a word first
-        u = xp.astype(halves >> _word(xp, words, 8), xp.float32) * 2.0**-24
-        u = xp.floor(u * 2048.0) / 2048.0 if backend.canonical(x.dtype) == np.float16 else u  # else some would be 1
+        u = xp.astype(_halves(xp, words) >> 8, xp.float32) * 2.0**-24
+        u = xp.floor(u * 2048.0) / 2048.0 if kind == np.float16 else u  # rounding alone would make some of them 1
     return xp.astype(xp.reshape(u[:n], x.shape), x.dtype, copy=False)
 
 
-def _numpy_uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0) -> Array:
+def bernoulli_like(x: Array, p: float, key: int, site: int, step: int, rank: int = 0) -> Array:
+    """True with probability `p`, of the shape and on the device of `x`: a mask, `.random(shape, dtype) < p`."""
+    return uniform_like(x, key, site, step, rank) < p
+
+
+@primitive
+def integers_like(x: Array, high: int, key: int, site: int, step: int, rank: int = 0) -> Array:
+    """Whole numbers from 0 to `high` - 1, all as likely, of the shape and on the device of `x`, as int64.
+
+    The same as `.integers(0, high, shape)` of NumPy's generator. ValueError unless `high` is from 1 to 2**63.
+    Draws that would favour some numbers are rejected (Lemire, "Fast random integer generation in an interval", 2019);
+    so many are made that the rest suffices but for a chance below 2**-64, and nothing waits for the device.
+    """
+    if not 1 <= high <= 1 << 63:
+        raise ValueError(f"integers_like: expected high from 1 to 2**63, got {high}.")
+    xp, n, bits = namespace(x), math.prod(x.shape), 32 if high <= 1 << 32 else 64
+    rejected = (1 << bits) % high
+    drawn = _enough(n, 1.0 - rejected / 2.0**bits) if rejected else n
+    words = words_like(xp.empty(-(-drawn * bits // 64), dtype=x.dtype, device=x.device), key, site, step, rank)
+    if bits == 32:
+        product = _halves(xp, words) * high
+        numbers, rest = product >> 32, product & _MASK32
+    else:
+        numbers, rest = _product(high, words)
+    if rejected:
+        accepted = xp.cumulative_sum(xp.astype(rest >= rejected, xp.int64))
+        numbers = xp.take(numbers, xp.searchsorted(accepted, xp.arange(1, n + 1, device=x.device)), axis=0)
+    return xp.astype(xp.reshape(numbers[:n], x.shape), xp.int64)
+
+
+def _enough(n: int, p: float) -> int:
+    """How many trials with chance `p` bring n successes, but for a chance below 2**-64 (Chernoff's bound)."""
+    spread = math.sqrt(2 * 64 * math.log(2))  # a mean of m gives fewer than m - spread sqrt(m) with that chance
+    return math.ceil((spread / 2 + math.sqrt(spread**2 / 4 + n)) ** 2 / p)
+
+
+def _philox(like: Array, blocks: int, key: int, counter: tuple[int, int, int, int]) -> Array:
+    """`blocks` blocks of four 64-bit words of Philox 4x64-10, as `Philox.random_raw` gives them."""
+    backend = backend_of(like)
+    xp, where = backend.xp, backend.raw_device(like)
+    if "uint64" not in xp.__array_namespace_info__().dtypes(device=where, kind="unsigned integer"):
+        raise DeviceError(f"random: expected a device with 64-bit integers, got {backend.device_name(where)}.")
+    first = sum(word << 64 * i for i, word in enumerate(counter)) + 1  # NumPy counts up before it makes a block
+    c: list[Any] = [first >> 64 * i & _MASK64 for i in range(4)]
+    start, c[0] = c[0], xp.arange(blocks, dtype=xp.uint64, device=where) + c[0]
+    carry = c[0] < start
+    for i in (1, 2, 3):
+        c[i] = xp.astype(carry, xp.uint64) + c[i]
+        carry = carry & (c[i] == 0)
+    k0, k1 = key & _MASK64, key >> 64 & _MASK64
+    for _ in range(10):
+        high0, low0 = _product(_MULTIPLIERS[0], c[0])
+        high1, low1 = _product(_MULTIPLIERS[1], c[2])
+        c = [high1 ^ c[1] ^ k0, low1, high0 ^ c[3] ^ k1, low0]
+        k0, k1 = k0 + _WEYL[0] & _MASK64, k1 + _WEYL[1] & _MASK64
+    return xp.reshape(xp.stack(c, axis=1), (-1,))
+
+
+def _product(a: int, b: Array) -> tuple[Array, Array]:
+    """High and low word of the 128-bit product of a constant and an array, from products of 32-bit halves."""
+    a_low, a_high, b_low, b_high = a & _MASK32, a >> 32, b & _MASK32, b >> 32
+    low_high, high_low = b_high * a_low, b_low * a_high
+    middle = (b_low * a_low >> 32) + (low_high & _MASK32) + (high_low & _MASK32)  # below 3 * 2**32: cannot overflow
+    return b_high * a_high + (low_high >> 32) + (high_low >> 32) + (middle >> 32), b * a
+
+
+def _halves(xp: Any, words: Array) -> Array:
+    """The 32-bit halves of words, as uint64: NumPy hands out the low one first."""
+    return xp.reshape(xp.stack([words & _MASK32, words >> 32], axis=1), (-1,))
+
+
+def _numpy_words_like(x: HostArray, key: int, site: int, step: int, rank: int = 0) -> Array:
+    return _bits(key, site, step, rank).random_raw(x.size).reshape(x.shape)
+
+
+def _numpy_uniform_like(x: HostArray, key: int, site: int, step: int, rank: int = 0) -> Array:
     dtype = np.float64 if x.dtype == np.float64 else np.float32
     drawn: Array = generator(key, site, step, rank).random(x.shape, dtype)
     if x.dtype == np.float16:
@@ -92,48 +181,11 @@ def _numpy_uniform_like(x: Array, key: int, site: int, step: int, rank: int = 0)
     return drawn.astype(x.dtype, copy=False)
 
 
-def bernoulli_like(x: Array, p: float, key: int, site: int, step: int, rank: int = 0) -> Array:
-    """True with probability `p`, of the shape and on the device of `x`: a mask."""
-    return uniform_like(x, key, site, step, rank) < p
+def _numpy_integers_like(x: HostArray, high: int, key: int, site: int, step: int, rank: int = 0) -> Array:
+    return generator(key, site, step, rank).integers(0, high, x.shape) if 1 <= high <= 1 << 63 else NotImplemented
 
 
-def _word(xp: Any, like: Array, value: int) -> Array:
-    return xp.asarray(value, dtype=xp.uint64, device=like.device)
-
-
-def _philox(backend: Backend, like: Array, blocks: int, key: int, counter: tuple[int, int, int, int]) -> Array:
-    """`blocks` blocks of four 64-bit words of Philox 4x64-10, as `Philox.random_raw` gives them."""
-    xp, device = backend.xp, backend.raw_device(like)
-    if "uint64" not in xp.__array_namespace_info__().dtypes(device=device, kind="unsigned integer"):
-        raise DeviceError(f"random: expected a device with 64-bit integers, got {backend.device_name(device)}.")
-    first = sum(word << 64 * i for i, word in enumerate(counter)) + 1  # NumPy counts up before it makes a block
-    c: list[Any] = [_word(xp, like, first >> 64 * i & _MASK64) for i in range(4)]
-    start, c[0] = c[0], xp.arange(blocks, dtype=xp.uint64, device=device) + c[0]
-    carry = c[0] < start
-    for i in (1, 2, 3):
-        c[i] = c[i] + xp.astype(carry, xp.uint64)
-        carry = carry & (c[i] == _word(xp, like, 0))
-    k0, k1 = key & _MASK64, key >> 64 & _MASK64
-    for _ in range(10):
-        high0, low0 = _product(xp, like, _MULTIPLIERS[0], c[0])
-        high1, low1 = _product(xp, like, _MULTIPLIERS[1], c[2])
-        c = [high1 ^ c[1] ^ _word(xp, like, k0), low1, high0 ^ c[3] ^ _word(xp, like, k1), low0]
-        k0, k1 = k0 + _WEYL[0] & _MASK64, k1 + _WEYL[1] & _MASK64
-    return xp.reshape(xp.stack(c, axis=1), (-1,))
-
-
-def _product(xp: Any, like: Array, a: int, b: Array) -> tuple[Array, Array]:
-    """High and low word of the 128-bit product of a constant and an array, from products of 32-bit halves."""
-
-    def word(value: int) -> Array:
-        return _word(xp, like, value)
-
-    a_low, a_high, half, mask = word(a & _MASK32), word(a >> 32), word(32), word(_MASK32)
-    b_low, b_high = b & mask, b >> half
-    low_high, high_low = a_low * b_high, a_high * b_low
-    middle = (a_low * b_low >> half) + (low_high & mask) + (high_low & mask)  # below 3 * 2**32: cannot overflow
-    return a_high * b_high + (low_high >> half) + (high_low >> half) + (middle >> half), word(a) * b
-
-
-if KERNELS:  # on the CPU the definition itself is the fast version
-    NUMPY.overrides["uniform_like"] = _numpy_uniform_like
+if KERNELS:  # on the CPU the definitions themselves are the fast versions
+    NUMPY.overrides.update(
+        words_like=_numpy_words_like, uniform_like=_numpy_uniform_like, integers_like=_numpy_integers_like
+    )

@@ -6,11 +6,12 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 from . import tape
 from .backend import FLOATING, Array, Device, DeviceLike, HostArray, backend_of, device_of, namespace, shown, to_host
 from .backend import device as find_device
+from .careful import careful
 from .diagnose import check_result, check_same_kind, check_widened, explain, harmonised, raw_key
 from .errors import DTypeError, GraphError, ShapeError
 from .grad_mode import enable_grad, recording
@@ -22,7 +23,6 @@ from .recorder import recorder
 from .tape import TENSORS, clock
 from .tensor_methods import TensorMethods
 
-Key: TypeAlias = Any
 # Argument types that cannot hide an array of another library, dtype or device.
 PLAIN = frozenset({float, int, bool, str, type(None), slice, type(...), type})
 
@@ -32,7 +32,7 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
 
     Positional arguments are the op's arrays, keywords its settings.
     """
-    keeps_history = recording.get if differentiable else bool
+    keeps_history, run = recording.get if differentiable else bool, careful(op)
 
     @functools.wraps(op)
     def lifted(*args: Any, **kw: Any) -> Any:
@@ -57,8 +57,8 @@ def lift(op: Callable[..., Any], differentiable: bool = True) -> Callable[..., A
         if uneven:
             args, raw, like = harmonised(op, args, raw)
         try:
-            y, pulls = op(*raw, **kw)
-        except (ValueError, TypeError, RuntimeError) as error:
+            y, pulls = run(*raw, **kw)
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:
             explain(op, raw, error)
             raise
         if uneven:
@@ -212,8 +212,8 @@ class Tensor(TensorMethods, Interop):
                 return self.astype(target)
             except DTypeError:
                 raise unknown from None
-        y = self if where == self.device else self._bounding(transfer(self, where))
-        return y if dtype is None else y.astype(dtype)
+        y = self.astype(dtype) if dtype is not None and self.device == "cpu" else self  # not all devices have float64
+        return (y if where == y.device else y._bounding(transfer(y, where))).astype(dtype or y.dtype)
 
     def to_device(self, device: DeviceLike, /, *, stream: Any = None) -> Any:
         """The standard's name for moving."""
@@ -304,10 +304,10 @@ class Tensor(TensorMethods, Interop):
             tape.backward(self, seed, retain_graph)
 
     # -- contents
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         return _getitem(self, key=raw_key(key, self.data))
 
-    def __setitem__(self, key: Key, value: Any) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         new = _setitem(self._before(), value, key=raw_key(key, self.data))
         if new.requires_grad and new.dtype not in FLOATING:
             raise DTypeError(f"setitem: expected a value without history for {new.dtype}. Use .detach().")

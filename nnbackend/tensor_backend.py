@@ -31,8 +31,9 @@ class TensorBackend(Backend):
         return x.numpy()  # type: ignore[no-any-return]
 
 
-def _uniform_like(x: Any, *address: Any) -> Any:
-    return Tensor(PRIMITIVES["uniform_like"](x.data, *address))
+def _constant(name: str) -> Callable[..., Any]:
+    """A primitive that has no way back."""
+    return lambda x, *rest: Tensor(PRIMITIVES[name](x.data, *rest))
 
 
 _total = lift(reduce.sum)
@@ -46,7 +47,7 @@ _PRIMITIVES: dict[str, Callable[..., Any]] = {
     "one_hot": array.one_hot,
     "erf": lift(elementwise.erf),
     "moved": transfer,
-    "uniform_like": _uniform_like,
+    **{name: _constant(name) for name in ("words_like", "uniform_like", "integers_like")},
     "conv": lambda x, w, *how: _conv(x, w, None, *how),
     "conv_transpose": lambda y, w, *how: _conv_transpose(y, w, None, *how),
     "conv_weight": lift(conv.conv_weight),

@@ -54,6 +54,13 @@ def test_a_gpu_that_is_not_there_is_counted(cuda):
 
 
 def test_the_environment_says_what_auto_means(cuda, monkeypatch):
+    cuda(False)
+    monkeypatch.setenv("NNBACKEND_DEVICE", "gpu")
+    with pytest.raises(ValueError, match=r'NNBACKEND_DEVICE: device: expected one of "auto", .*, got \'gpu\''):
+        nb.device("auto")
+    monkeypatch.setenv("NNBACKEND_DEVICE", "")
+    assert nb.device("auto") == "cpu"
+    module._auto.cache_clear()
     cuda(True, "one GPU", "", 1)
     monkeypatch.setenv("NNBACKEND_DEVICE", "cpu")
     assert nb.device("auto") == "cpu"

@@ -227,6 +227,20 @@ def test_random_numbers(dtype):
     np.testing.assert_array_equal(here(to_source(step, x))["step"](x.numpy()), step(x))
 
 
+@pytest.mark.parametrize(
+    ("draw", "more"), [("words_like", ()), ("integers_like", (2**31 + 1,)), ("integers_like", (2**40,))]
+)
+def test_random_words_and_whole_numbers(draw, more):
+    def step(x):
+        return getattr(nb.random, draw)(x, *more, 2**100 + 3, 2**63 + 1, 5)
+
+    x = nb.zeros((3, 5))
+    np.testing.assert_array_equal(here(to_source(step, x))["step"](x.numpy()), step(x).numpy())
+    compiled = nb.compile(step)
+    for _ in range(3):
+        np.testing.assert_array_equal(compiled(x).numpy(), step(x).numpy())
+
+
 # -- what changes in place --------------------------------------------------------------------------------------------
 
 

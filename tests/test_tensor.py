@@ -364,3 +364,14 @@ def test_shapes_that_do_not_broadcast_name_the_axis(device, a, b, axis, lengths)
 def test_other_shapes_that_do_not_fit(use, words):
     with pytest.raises(ShapeError, match=words):
         use(nb.ones((2, 3)))
+
+
+def test_a_cast_on_the_way_to_a_device_happens_on_the_host():
+    """Not every device has float64."""
+    place = nb.device(strict.Device("no_float64"))
+    x = nb.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
+    y = x.to(place, "float32")
+    assert (y.device, y.dtype) == (place, np.float32)
+    nb.sum(y * y).backward()
+    assert (x.grad.dtype, x.grad.tolist()) == (np.float64, [2.0, 4.0])
+    assert nb.nn.Linear(2, 1).double().to(place, "float32").weight.device == place

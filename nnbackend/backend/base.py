@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..errors import DTypeError
 
 Array: TypeAlias = Any  # any array: the namespaces share no common type
+Precision: TypeAlias = Literal["ieee", "tf32"]
 KERNELS = os.environ.get("NNBACKEND_KERNELS") != "0"  # "0" empties every table of overrides
 SYNC = os.environ.get("NNBACKEND_SYNC") == "1"  # "1" checks values inside ops, at the price of waiting for the device
 
@@ -31,6 +33,15 @@ def dtype_name(spec: Any) -> str:
     if name not in DTYPES:
         raise DTypeError(f"dtype: expected one of {', '.join(DTYPES)}, got {spec!r}. Cast the data first.")
     return name
+
+
+class Memory(NamedTuple):
+    """The memory of a device in bytes: what is free and what there is, what arrays use of the reserved part."""
+
+    free: int
+    total: int
+    used: int
+    reserved: int
 
 
 class Backend:
@@ -90,6 +101,26 @@ class Backend:
     def synchronize(self, raw: Any) -> None:
         """Wait until the device has finished."""
 
+    def on(self, raw: Any) -> AbstractContextManager[Any]:
+        """New arrays are made on this device inside."""
+        return nullcontext()
+
+    def stream(self, raw: Any, precision: Precision) -> AbstractContextManager[Any]:
+        """Work on this device inside: in its turn, and without waiting for it."""
+        return nullcontext()
+
+    def here(self, raw: Any) -> Callable[[], AbstractContextManager[Any]]:
+        """What another thread enters so that its work takes its turn with the work of this one."""
+        return nullcontext
+
+    def memory(self, raw: Any) -> Memory | None:
+        """What is known of the device's memory."""
+        return None
+
+    def explained(self, error: BaseException, raw: Any) -> Exception | None:
+        """An error of the device's own in our words; None if it is another."""
+        return None
+
     # -- to and from the host
     def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
         """A copy of a NumPy array on a device of this library."""
@@ -99,7 +130,15 @@ class Backend:
         """A NumPy array of the same values; it may share memory, so do not write to it."""
         return np.from_dlpack(x)
 
-    # -- updates in place, for optimizers
+    def from_dlpack(self, x: Any) -> Array:
+        """An array over the memory of another library's."""
+        return self.xp.from_dlpack(x)
+
+    # -- updates in place
+    def assign(self, y: Array, key: Any, value: Any) -> None:
+        """Change the elements of y at `key` to `value`; of several for one place the last stays."""
+        y[key] = value
+
     def blend(self, y: Array, b: Any, x: Array, a: Any) -> None:
         """Change y to b y + a x."""
         y *= b

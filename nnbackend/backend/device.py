@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from functools import cache
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache, wraps
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
-from ..errors import DeviceUnavailableError
-from .base import Array, Backend
+from ..errors import DeviceError, DeviceUnavailableError
+from .base import Array, Backend, Memory, Precision
 from .detect import cuda_status
 from .registry import NUMPY, backend_of, is_array, library_backend
 
@@ -19,16 +21,16 @@ from .registry import NUMPY, backend_of, is_array, library_backend
 class Device:
     """A place for arrays: a library's backend and that library's own word for the device."""
 
-    __slots__ = ("backend", "raw")
+    __slots__ = ("backend", "precision", "raw")
 
-    def __init__(self, backend: Backend, raw: Any) -> None:
-        self.backend, self.raw = backend, raw
+    def __init__(self, backend: Backend, raw: Any, precision: Precision = "ieee") -> None:
+        self.backend, self.raw, self.precision = backend, raw, precision
 
     def __str__(self) -> str:
         return self.backend.device_name(self.raw)
 
     def __repr__(self) -> str:
-        return f"device({str(self)!r})"
+        return f"device({str(self)!r}" + f", precision={self.precision!r}" * (self.precision != "ieee") + ")"
 
     def __eq__(self, other: object) -> bool:
         return str(self) == str(other) if isinstance(other, Device | str) else NotImplemented
@@ -38,13 +40,34 @@ class Device:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Found again by name: models and trainers can be copied and pickled."""
-        return (
-            (device, (str(self),)) if self.backend.name in ("numpy", "cupy") else (_of, (self.backend.name, self.raw))
-        )
+        if self.backend.name in ("numpy", "cupy"):
+            return device, (str(self), None if self.precision == "ieee" else self.precision)
+        return _of, (self.backend.name, self.raw)
 
     def put(self, host: Any) -> Array:
         """A copy of host data (a NumPy array) on this device."""
         return self.backend.from_host(host, self.raw)
+
+    def stream(self) -> AbstractContextManager[Any]:
+        """Work on this device inside: in turn with what comes before and after, and without waiting for it.
+
+        On CUDA the device becomes CuPy's current one, and one stream of nnbackend's own its current stream. Trainers
+        and estimators do this by themselves; loops of your own need it on all but the first GPU, or for "tf32".
+        MemoryError says what was asked for and what is free, DeviceError what CUDA reports.
+        """
+        return self.backend.stream(self.raw, self.precision)
+
+    def here(self) -> Callable[[], AbstractContextManager[Any]]:
+        """What another thread enters so that its work on this device takes its turn with the work of this thread."""
+        return self.backend.here(self.raw)
+
+    def synchronize(self) -> None:
+        """Wait until all work on this device is done. DeviceError if some of it has failed."""
+        self.backend.synchronize(self.raw)
+
+    def memory(self) -> Memory | None:
+        """Bytes that are free, in all, used and reserved; None where the device does not say."""
+        return self.backend.memory(self.raw)
 
 
 def _of(library: str, raw: Any) -> Device:
@@ -56,12 +79,17 @@ DeviceLike: TypeAlias = Any  # a name, a Device, an array (its device), or the d
 CPU = Device(NUMPY, "cpu")
 
 
-def device(spec: DeviceLike = "auto") -> Device:
+def device(spec: DeviceLike = "auto", precision: Precision | None = None) -> Device:
     """The device meant by `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, an array, or an array library's own device object.
 
     `"cuda"` raises DeviceUnavailableError with the diagnosis and the fix; only `"auto"` falls back, and logs why, once.
     `NNBACKEND_DEVICE` says what `"auto"` means. ValueError for names that do not exist.
+
+    With `precision="tf32"` fits on a GPU round the factors of float32 matrix products to 10 bits, and are faster;
+    "ieee", the default, does not. Wherever arrays are compared, moved or named it makes no difference.
     """
+    if precision is not None:
+        return _precise(device(spec), precision)
     if isinstance(spec, Device):
         return spec
     if isinstance(spec, str):
@@ -74,6 +102,12 @@ def device(spec: DeviceLike = "auto") -> Device:
     raise ValueError(f"device: expected {_NAMES}, got {spec!r}.")
 
 
+def _precise(place: Device, precision: Precision) -> Device:
+    if precision not in get_args(Precision):
+        raise ValueError(f'device: expected precision="ieee" or "tf32", got {precision!r}.')
+    return Device(place.backend, place.raw, precision)
+
+
 _NAMES = 'one of "auto", "cpu", "cuda", "cuda:N", or a device object of an array library'
 
 
@@ -81,8 +115,8 @@ def _named(name: str) -> Device:
     if name == "cpu":
         return CPU
     if name == "auto":
-        return _auto(os.environ.get("NNBACKEND_DEVICE", "auto"))
-    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+        return _auto(os.environ.get("NNBACKEND_DEVICE") or "auto")
+    match = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", name)
     if not match:
         raise ValueError(f"device: expected {_NAMES}, got {name!r}.")
     status, index = cuda_status(), int(match[1] or 0)
@@ -99,7 +133,10 @@ def _named(name: str) -> Device:
 def _auto(wish: str) -> Device:
     """Decided once a process, so that it is logged once."""
     if wish != "auto":
-        return _named(wish)
+        try:
+            return _named(wish)
+        except ValueError as error:
+            raise ValueError(f"NNBACKEND_DEVICE: {error}") from None
     import logging  # here, because most programs never ask: it is a twentieth of the import of this library
 
     status = cuda_status()
@@ -113,6 +150,21 @@ def _unavailable(message: str, reason: str) -> DeviceUnavailableError:
     return error
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def on_its_device(method: Callable[Concatenate[Any, _P], _T]) -> Callable[Concatenate[Any, _P], _T]:
+    """A method whose work is done on `self.device`."""
+
+    @wraps(method)
+    def run(self: Any, *args: _P.args, **kw: _P.kwargs) -> _T:
+        with self.device.stream():
+            return method(self, *args, **kw)
+
+    return run  # type: ignore[return-value]
+
+
 def device_of(x: Array) -> Device:
     """Where an array lives."""
     backend = backend_of(x)
@@ -123,6 +175,20 @@ def device_of(x: Array) -> Device:
 
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
+HOST_MEMORY, CUDA_MEMORY = (1, 3), (2, 13)  # DLPack's numbers: plain and page-locked; the GPU's and managed
+
+
+def from_dlpack(x: Any) -> Array:
+    """An array over the memory that another library shows by DLPack: NumPy's on the host, CuPy's on a GPU.
+
+    DeviceError for memory of other devices.
+    """
+    kind, number = x.__dlpack_device__()
+    if kind not in HOST_MEMORY + CUDA_MEMORY:
+        raise DeviceError(f"from_dlpack: expected memory of the host or of a CUDA GPU, got DLPack's device {kind}.")
+    place = _named(f"cuda:{number}") if kind in CUDA_MEMORY else CPU
+    with place.backend.on(place.raw):
+        return place.backend.from_dlpack(x)
 
 
 def to_host(x: Array) -> HostArray:

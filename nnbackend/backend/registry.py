@@ -48,7 +48,7 @@ def backend_of(x: Array) -> Backend:
         kind = type(x)
     library = kind.__module__.partition(".")[0]
     base = next((b for b in kind.__mro__ if b in BACKENDS), None)
-    if library == "cupy":
+    if _is_cupys(kind):
         register(kind, library_backend(library))
     elif base is not None and not isinstance(x, np.ndarray):  # a subclass of Tensor; NumPy's own may mean anything
         register(kind, BACKENDS[base])
@@ -63,7 +63,12 @@ def backend_of(x: Array) -> Backend:
 def is_array(x: Any) -> bool:
     """Is `x` an array of some library? Python numbers and lists are not."""
     kind = type(x)
-    return kind in BACKENDS or hasattr(kind, "__array_namespace__") or kind.__module__.partition(".")[0] == "cupy"
+    return kind in BACKENDS or hasattr(kind, "__array_namespace__") or _is_cupys(kind)
+
+
+def _is_cupys(kind: type) -> bool:
+    """CuPy's arrays do not name their namespace."""
+    return issubclass(kind, getattr(sys.modules.get("cupy"), "ndarray", ()))
 
 
 def library_backend(library: str) -> Backend:
@@ -71,6 +76,11 @@ def library_backend(library: str) -> Backend:
     if library not in _BY_LIBRARY:
         _BY_LIBRARY[library] = CupyBackend() if library == "cupy" else Backend(library, sys.modules[library])
     return _BY_LIBRARY[library]
+
+
+def assign(y: Array, key: Any, value: Any) -> None:
+    """Change the elements of y at `key` to `value`, in place; of several for one place the last stays."""
+    backend_of(y).assign(y, key, value)
 
 
 def blend(y: Array, b: Any, x: Array, a: Any) -> None:

@@ -303,7 +303,7 @@ class NeuralNet(BaseEstimator):
     def _forward(self, net: Module, x: Any) -> Any:
         """A raw array of outputs, some rows at a time."""
         first, rows = next(net.parameters()), x.shape[0]
-        with no_grad(), evaluating():
+        with no_grad(), evaluating(), first.device.stream():
             parts = [
                 net(Tensor(x[start : min(start + ROWS, rows), ...]).to(first.device).astype(first.dtype))
                 for start in range(0, rows, ROWS)

@@ -19,6 +19,18 @@ def sigmoid(x):
     lowest = 0.5 - math.log(np.finfo(x.dtype).max)
     return 1.0 / (np.exp(-np.maximum(x, lowest)) + 1.0)
 ''',
+    "words_like": '''
+def words(shape, key, site, step, rank=0):
+    """Random 64-bit words: the same ones for the same key, site, step and rank."""
+    counter = np.array([0, site, step, rank], np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(math.prod(shape)).reshape(shape)
+''',
+    "integers_like": '''
+def integers(shape, high, key, site, step, rank=0):
+    """Random whole numbers below `high`: the same ones for the same key, site, step and rank."""
+    counter = np.array([0, site, step, rank], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter)).integers(0, high, shape)
+''',
     "uniform_like": '''
 def uniform(shape, dtype, key, site, step, rank=0):
     """Random numbers in [0, 1): the same ones for the same key, site, step and rank."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..backend import Array, namespace
+from ..backend import Array, assign, namespace
 from ..backend import gather as _gather
 from ..backend import one_hot as _one_hot
 from ..backend import place as _place
@@ -28,7 +28,7 @@ def setitem(x: Array, value: Array, key: Any) -> Op:
     """A copy of `x` with `value` at `key`."""
     xp = namespace(x)
     y = xp.asarray(x, copy=True)
-    y[key] = value
+    assign(y, key, value)
 
     def dx(dy: Array) -> Array:
         kept = xp.asarray(dy, copy=True)
@@ -95,11 +95,11 @@ def add_along_axis(x: Array, indices: Array, values: Array, axis: int = -1) -> O
 
 
 def put_along_axis(x: Array, indices: Array, values: Array, axis: int = -1) -> Op:
-    """`x` with `values` where `take_along_axis` would take; of several for one place, one stays."""
+    """`x` with `values` where `take_along_axis` would take; of several for one place the last stays."""
     xp, axis = namespace(x), axis_of(axis, len(x.shape))
     lines = xp.reshape(xp.moveaxis(xp.asarray(x, copy=True), axis, -1), (-1,))
     given = xp.moveaxis(xp.broadcast_to(values, indices.shape), axis, -1)
-    lines[_places(indices, x.shape, axis)] = xp.reshape(given, (-1,))
+    assign(lines, _places(indices, x.shape, axis), xp.reshape(given, (-1,)))
 
     def dx(dy: Array) -> Array:
         ones = xp.ones(indices.shape, dtype=x.dtype, device=x.device)

@@ -26,7 +26,7 @@ REDUCTIONS = frozenset({"sum", "prod", "mean", "max", "min", "any", "all"})
 HELPER_NAMES = {  # primitives that a script defines for itself, under these names
     "logistic": "sigmoid", "scatter_add": "scatter_add", "one_hot": "one_hot", "place": "place", "erf": "erf",
     "windows": "windows", "unfold": "unfold", "fold": "fold", "conv": "conv", "conv_transpose": "conv_transpose",
-    "conv_weight": "conv_weight", "uniform_like": "uniform",
+    "conv_weight": "conv_weight", "words_like": "words", "uniform_like": "uniform", "integers_like": "integers",
     "attention": "attention", "attention_back": "attention_back",
     **{name: name for name in ("rnn", "rnn_back", "gru", "gru_back", "lstm", "lstm_back")},
 }  # fmt: skip
@@ -166,6 +166,11 @@ class Expressions:
         half = dtype_text(n.dtype) == "np.float16"
         drawn = f"uniform({n.shape}, {'np.float32' if half else dtype_text(n.dtype)}, {', '.join(args[1:])})"
         return f"(np.floor({drawn} * 2048.0) / 2048.0).astype(np.float16)" if half else drawn
+
+    def _drawn(self, n: Node, args: list[str], kw: dict[str, str]) -> str:
+        return f"{HELPER_NAMES[n.op]}({n.shape}, {', '.join(args[1:])})"
+
+    _words_like = _integers_like = _drawn
 
     def _reduction(self, n: Node, args: list[str], kw: dict[str, str]) -> str | None:
         return f"{self._base(n)}.{n.op}({_listed(args[1:], kw)})"

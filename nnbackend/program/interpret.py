@@ -84,7 +84,7 @@ def put(base: Array, value: Any, how: tuple[str, tuple[Any, ...], dict[str, Any]
     """`base` itself, with `value` in the part of it that the view `how` shows."""
     op, args, kw = how
     if op == "getitem":
-        base[args[1]] = value
+        library.assign(base, args[1], value)
     else:
         getattr(library.xp, op)(base, *args[1:], **kw)[...] = value
     return base

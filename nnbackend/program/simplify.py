@@ -9,7 +9,7 @@ from .graph import HOLE, LEAVES, VIEWS, Node, Program
 from .interpret import apply
 
 MAKERS = frozenset({"arange", "eye", "full", "linspace", "ones", "zeros"})  # arrays from nothing
-UNFOLDED = LEAVES | {"check", "empty", "part", "uniform_like"}
+UNFOLDED = LEAVES | {"check", "empty", "part", "words_like", "uniform_like", "integers_like"}
 
 
 def simplified(program: Program) -> Program:
@@ -94,6 +94,8 @@ def exact(x: Any) -> Any:
         return slice, x.start, x.stop, x.step
     if isinstance(x, float):
         return float, x.hex()
+    if type(x).__name__ == "Device":  # CuPy's has no hash
+        return type(x), str(x)
     return (type(x), x) if isinstance(x, Hashable) else id(x)
 
 

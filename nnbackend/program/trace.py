@@ -27,7 +27,7 @@ NUMERIC = frozenset({
     "add", "subtract", "multiply", "divide", "floor_divide", "remainder", "pow", "less", "less_equal", "greater",
     "greater_equal", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift",
     "bitwise_right_shift", "maximum", "minimum", "where", "clip", "atan2", "hypot", "logaddexp", "copysign",
-    "nextafter", "full", "uniform_like", "attention", "attention_back",
+    "nextafter", "full", "words_like", "uniform_like", "integers_like", "attention", "attention_back",
 })  # fmt: skip
 OUTSIDE = "a change in place of an array that outlives the step (use a buffer of a module)"
 SHARED = "a write to one of several arrays that share memory"
@@ -206,7 +206,7 @@ class Trace:
             inputs: list[Node] = [x.node]
             filled = self._operand_of("full", value, inputs)
             how: How = ("getitem", (HOLE, self._key(key, inputs)), {})
-        x.value[concrete(key)] = concrete(value)
+        self.backend.assign(x.value, concrete(key), concrete(value))
         if self.open:
             x.becomes(self.emit("set", inputs, (HOLE, filled, how), {}, x.value))
 
