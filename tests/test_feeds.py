@@ -12,8 +12,8 @@ from feed_case import WEIGHT, Sum, X, Y, batches, fitted, plain, random, same, t
 
 import nnbackend as nb
 from nnbackend import nn, optim
+from nnbackend.data import prefetch
 from nnbackend.errors import DataError, IncompatibleCheckpointError, ShapeError
-from nnbackend.train import feed
 
 # -- streams ---------------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ def test_an_iterator_is_enough_for_one_epoch():
     assert fitted(trainer(), batches(), epochs=1).steps == 4
 
 
-SLOW = 4 * feed.WORTH
+SLOW = 4 * prefetch.WORTH
 
 
 def slowly(source):
@@ -168,7 +168,7 @@ def test_the_thread_reads_only_a_little_ahead():
 
     fitted(plain(), source, epochs=1, callbacks=[nb.callbacks.Lambda(on_step_end=look)])
     assert read == 20
-    assert most <= feed.AHEAD + 2
+    assert most <= prefetch.AHEAD + 2
 
 
 def test_batches_that_are_there_at_once_need_no_thread():
@@ -239,6 +239,17 @@ def test_another_split_of_a_file_is_another_run(tmp_path):
     again = nb.Trainer.resume(tmp_path / "run", device="cpu")
     with pytest.raises(IncompatibleCheckpointError, match="rows was int64"):
         fitted(again, mapped, Y, validation_split=0.3, checkpoints=tmp_path / "run", resume=True)
+
+
+def test_a_run_over_a_file_is_gone_on_with_over_an_array(tmp_path):
+    """What is compared is the data as the model gets it."""
+    wide = X.astype("float64")
+    np.save(tmp_path / "X.npy", wide)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    settings = {"checkpoints": tmp_path / "run", "resume": True}
+    pause = nb.callbacks.Lambda(on_step_end=lambda run: run.steps == 4 and run.stop("pause", final=False))
+    fitted(trainer(), mapped, Y, callbacks=[pause], **settings)
+    same(fitted(trainer(), wide, Y, **settings), fitted(trainer(), X, Y))
 
 
 def test_changes_that_are_nowhere_else_are_not_let_go_of(tmp_path):

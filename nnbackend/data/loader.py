@@ -1,24 +1,30 @@
-"""DataLoader: batches of arrays that already live on the device."""
+"""DataLoader: batches of arrays, on the device they are for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
-from ..backend import CPU, DeviceLike, backend_of, gather, namespace
+from ..backend import CPU, INTEGRAL, NUMPY, Device, DeviceLike, backend_of, gather, namespace
 from ..backend import device as find_device
 from ..creation import asarray
 from ..errors import DataError, ShapeError
 from ..random import permutation, site_of
 from ..tensor import Tensor
 from .passes import Passes
+from .prefetch import fits, prefetched
 
 
 class DataLoader(Passes):
     """Batches of rows: `for x, y in DataLoader(X, y, batch_size=32, seed=0)` is one epoch.
 
-    The data is moved to `device` once, and not copied if it is there already: a memory-mapped file is read batch by
-    batch. Each pass is one epoch in an order of its own, given by (seed, epoch); the last batch may be smaller unless
+    Batches are on `device`, by default where the data is. Data that is there already is not copied: a memory-mapped
+    file is read batch by batch. Other data is `resident`, moved there as a whole, if it takes no more than a quarter of
+    the free memory; else its batches are put together on the host, and a thread brings over up to two ahead. True or
+    False decides that; the batches are the same.
+
+    Each pass is one epoch in an order of its own, given by (seed, epoch); the last batch may be smaller unless
     `drop_last`. `batch_size=None` is one batch of everything.
 
     `epoch` is that of the pass begun last, `batch` how many batches it has handed out, 0 after the last of them; of
@@ -33,20 +39,29 @@ class DataLoader(Passes):
         seed: int | None = None,
         drop_last: bool = False,
         device: DeviceLike = None,
+        resident: bool | None = None,
     ) -> None:
         if not arrays:
             raise DataError("DataLoader: expected at least one array, got none.")
-        place = None if device is None else find_device(device)
-        self.arrays: tuple[Tensor, ...] = tuple(asarray(a, device=place).detach() for a in arrays)
-        lengths = [a.shape[0] if a.shape else 0 for a in self.arrays]
+        given: list[Tensor] = [asarray(a).detach() for a in arrays]
+        lengths = [a.shape[0] if a.shape else 0 for a in given]
         if len(set(lengths)) > 1:
             raise ShapeError(f"DataLoader: expected arrays of one length, got {lengths}")
         if not lengths[0]:
             raise DataError("DataLoader: expected at least one row, got an empty dataset.")
         super().__init__(lengths[0], batch_size, drop_last, seed)
         self.shuffle, self._length = shuffle, lengths[0]
+        self._place: Device | None = None  # where batches are brought to; None: they are made where they are wanted
+        if device is not None:
+            place = find_device(device)
+            away = [ranged(a) for a in given if a.device != place]
+            if resident is None:
+                resident = fits(sum(a.size * a.dtype.itemsize for a in away), place)
+            given = [a.to(place if resident else CPU) for a in given]
+            self._place = None if resident else place
+        self.arrays: tuple[Tensor, ...] = tuple(given)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """One epoch, or what is left of that of a loaded state. DataError if there are other rows than at first."""
         for a in self.arrays:
             if a.data.shape[:1] != (self._length,):
@@ -55,9 +70,24 @@ class DataLoader(Passes):
                 )
         first, hand_out = self._begin()
         order = self._order()
-        for i in range(first, len(self)):
-            hand_out(i)
-            yield tuple([self._batch(a, i, order) for a in self.arrays])
+
+        def made(i: int) -> tuple[Tensor, ...]:
+            return tuple([self._batch(a, i, order) for a in self.arrays])
+
+        if self._place is None:
+            for i in range(first, len(self)):
+                hand_out(i)
+                yield made(i)
+            return
+        numbers = range(first, len(self))
+        with closing(prefetched((self._brought(made(i)) for i in numbers), self._place)) as batches:
+            for i, batch in zip(numbers, batches, strict=True):
+                hand_out(i)
+                yield batch
+
+    def _brought(self, batch: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        """A batch where it is wanted."""
+        return tuple([t.to(self._place) for t in batch])
 
     def _order(self) -> Any:
         """The order of the rows in this epoch, drawn on the host, on the device of the data; None as they stand."""
@@ -85,6 +115,13 @@ def bounded(part: Tensor, whole: Tensor) -> Tensor:
     if hasattr(whole, "bounds"):
         part.bounds = whole.bounds
     return part
+
+
+def ranged(t: Tensor) -> Tensor:
+    """Whole numbers on the host know their range from now on."""
+    if t.dtype in INTEGRAL and t.size and not hasattr(t, "bounds") and backend_of(t.data) is NUMPY:
+        t.bounds = int(t.data.min()), int(t.data.max())
+    return t
 
 
 def concatenated(parts: list[Tensor]) -> Tensor:

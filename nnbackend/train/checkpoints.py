@@ -7,7 +7,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from operator import index
 from pathlib import Path
@@ -59,6 +59,12 @@ class Checkpoints:
         self._before: float | None = None  # the best value so far when it was improved last
         self._damaged: set[int] = set()  # the steps of files that this run could not go on from
         self._written = time.monotonic()
+
+    def check_best(self, names: Sequence[str], held_out: bool) -> None:
+        """ValueError if no row will have the value that says which model is the best."""
+        known = [*names, *(f"val_{name}" for name in names if held_out)]
+        if self.best not in (None, *known):
+            raise ValueError(f"checkpoints: expected best to be one of {', '.join(known)}, got {self.best!r}.")
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -7,11 +7,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mmap import PAGESIZE, mmap
 from typing import Any
 
-from ..backend import FLOATING, INTEGRAL, NUMPY, Device, HostArray, backend_of, is_array, to_host
+from ..backend import (
+    CPU,
+    DTYPES,
+    FLOATING,
+    INTEGRAL,
+    NUMPY,
+    Device,
+    HostArray,
+    backend_of,
+    dtype_name,
+    is_array,
+    to_host,
+)
 from ..creation import asarray, tensor
-from ..data.loader import bounded
+from ..data.loader import bounded, ranged
+from ..data.prefetch import fits
 from ..errors import DataError, DTypeError, ShapeError
 from ..tensor import Tensor
+from ..tree import leaves
 
 MADV_DONTNEED = 4 if sys.platform == "linux" else None  # what others mean by it may lose data
 ROOM = 160 << 20  # bytes of files that may stay in memory
@@ -21,64 +35,68 @@ BLOCK = 1 << 22  # bytes that are looked at together: data may be a file that is
 class Edge:
     """What becomes of data on its way to a model: the model's dtype and device, but for whole numbers that stay.
 
-    Inputs and targets are arrays, or tuples and dicts of arrays. What lies in a file stays there, and is brought over
-    batch by batch.
+    Inputs and targets are arrays, or tuples and dicts of arrays. What is to `stay` is looked at and left where it is,
+    to be brought over batch by batch.
     """
 
     def __init__(self, device: Device, dtype: Any, whole: bool = False, classes: Callable[[Any], bool] = bool) -> None:
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype = device, DTYPES[dtype_name(dtype)]
         self.whole, self.classes = whole, classes  # do integers stay integers, in inputs and in targets of an output?
 
-    def inputs(self, X: Any, name: str = "X", check: bool = True, stay: bool = True) -> Any:
+    def inputs(self, X: Any, name: str = "X", check: bool = True, stay: bool = False) -> Any:
         """Inputs. DataError names the first NaN or infinity by row and column."""
         return self._nest(X, name, lambda key: self.whole, check, stay)
 
-    def targets(self, y: Any, name: str = "y", check: bool = True, stay: bool = True) -> Any:
+    def targets(self, y: Any, name: str = "y", check: bool = True, stay: bool = False) -> Any:
         """Targets; whole numbers know their range."""
         return self._nest(y, name, self.classes, check, stay)
 
     def batch(self, parts: Sequence[Any], check: bool, names: Sequence[str] = ("X", "y", "weight")) -> tuple[Any, ...]:
         """Inputs, targets and weights of a batch, where the model can use them."""
         x, *others = parts
-        moved = [self.inputs(x, names[0], check, stay=False)]
+        moved = [self.inputs(x, names[0], check)]
         if others:
-            moved.append(self.targets(others[0], names[1], check, stay=False))
+            moved.append(self.targets(others[0], names[1], check))
         if len(others) > 1:
             moved.append(self.weights(others[1], None, names[2]) if check else self.moved(others[1], False))
         return tuple(moved)
 
-    def weights(self, weight: Any, rows: int | None = None, name: str = "sample_weight") -> Tensor:
+    def weights(self, weight: Any, rows: int | None = None, name: str = "sample_weight", stay: bool = False) -> Tensor:
         """Weights of rows, (rows,); those of all `rows` are scaled to a mean of 1."""
         t = row_weights(weight, rows, name)
         if rows is not None:  # their sum may be more than the dtype of the model holds
             host = to_host(t.data).astype("float64")
             t = Tensor(host / host.mean())
-        return self.moved(t, False)
+        return t if stay else self.moved(t, False)
 
     def moved(self, t: Tensor, whole: bool) -> Tensor:
         """A part of the data where the model can use it; not copied if it is so already, and never written to."""
-        if not whole or t.dtype not in INTEGRAL:
-            if t.dtype != self.dtype:
-                import logging  # here, because it is a twentieth of the import of this library
+        dtype = DTYPES["int64"] if whole and t.dtype in INTEGRAL else self.dtype
+        if t.dtype == dtype:
+            here: Tensor = t.to(self.device).detach()
+            return here
+        if dtype == self.dtype:
+            import logging  # here, because it is a twentieth of the import of this library
 
-                logging.getLogger("nnbackend").debug("data of shape %s: %s as %s", t.shape, t.dtype, self.dtype)
-            plain: Tensor = t.to(self.device).astype(self.dtype).detach()
-            return plain
-        return bounded(t.to(self.device).astype("int64"), t)
+            logging.getLogger("nnbackend").debug("data of shape %s: %s as %s", t.shape, t.dtype, dtype)
+        with NUMPY.xp.errstate(over="ignore"):
+            near = t.astype(dtype) if dtype.itemsize < t.dtype.itemsize else t  # the fewer bytes to move, the better
+            moved: Tensor = near.to(self.device).astype(dtype).detach()
+        return moved if dtype == self.dtype else bounded(moved, t)
+
+    def fits(self, form: Any) -> bool:
+        """Whether data should lie on the device as a whole."""
+        away = [t for t in leaves(form) if t.device == CPU != self.device]
+        return fits(sum(t.size * max(t.dtype.itemsize, self.dtype.itemsize) for t in away), self.device)
 
     def _nest(self, data: Any, name: str, whole: Callable[[Any], bool], check: bool, stay: bool) -> Any:
         parts = nested(data)
         if parts is None:
             t = checked(data, name) if check else data
-            if stay and in_file(t):
-                return t
-            if t.dtype == self.dtype:
-                return t.to(self.device).detach()
-            with NUMPY.xp.errstate(over="ignore"):
-                moved = self.moved(t, whole(None))
-            if check and t.dtype in FLOATING and t.dtype.itemsize > moved.dtype.itemsize:  # large numbers may not fit
-                _check_finite(moved, f"{name} in {moved.dtype}")
-            return moved
+            narrow = t.dtype in FLOATING and t.dtype.itemsize > self.dtype.itemsize
+            if check and narrow and not (stay and in_file(t)):  # large numbers may not fit
+                _check_finite(t, f"{name} in {self.dtype}", self.dtype)
+            return t if stay else self.moved(t, whole(None))
         if not parts:
             raise DataError(f"{name}: expected at least one array, got an empty {type(data).__name__}.")
         made = {
@@ -151,14 +169,17 @@ def _bases(t: Tensor) -> Iterator[Any]:
         base = getattr(base, "base", None)
 
 
-def fingerprint(t: Tensor) -> dict[str, Any]:
-    """Shape, dtype and SHA-256 of the values (C order, little endian): the same on every device, in every layout."""
+def fingerprint(t: Tensor, dtype: Any = None) -> dict[str, Any]:
+    """Shape, dtype and SHA-256 of the values (C order, little endian): the same on every device, in every layout.
+
+    With a `dtype`, of the values in that.
+    """
     import hashlib  # here, because it loads OpenSSL: a tenth of the import of this library
 
-    digest = hashlib.sha256()
-    for block in _blocks(t):
-        digest.update(block.astype(block.dtype.newbyteorder("<"), order="C", copy=False).reshape(-1).data)
-    return {"shape": list(t.shape), "dtype": t.dtype.name, "sha256": digest.hexdigest()}
+    digest, dtype = hashlib.sha256(), t.dtype if dtype is None else dtype
+    for block in _blocks(t, dtype):
+        digest.update(block.astype(dtype.newbyteorder("<"), order="C", copy=False).reshape(-1).data)
+    return {"shape": list(t.shape), "dtype": dtype.name, "sha256": digest.hexdigest()}
 
 
 def _rows(data: Any, name: str) -> Tensor:
@@ -184,26 +205,31 @@ def _tensor(data: Any, name: str) -> Tensor:
     except DTypeError as error:
         hint = " Encode class names with data.LabelEncoder." if name.startswith("y") else ""
         raise DTypeError(f"{name}: {error}{hint}") from error
-    if t.dtype in INTEGRAL and t.size and backend_of(t.data) is NUMPY:
-        t.bounds = int(t.data.min()), int(t.data.max())
-    return t
+    return ranged(t)
 
 
-def _blocks(t: Tensor) -> Iterator[HostArray]:
-    """The values on the host, some rows at a time."""
+def _blocks(t: Tensor, dtype: Any) -> Iterator[HostArray]:
+    """The values on the host in a dtype, some rows at a time."""
     if not t.shape:
         yield to_host(t.data)
         return
     rows = max(1, BLOCK * len(t) // max(1, t.size * t.dtype.itemsize))
     for start in range(0, len(t), rows):
-        yield to_host(t.data[(slice(start, min(start + rows, len(t))), ...)])
+        block = to_host(t.data[(slice(start, min(start + rows, len(t))), ...)])
+        with NUMPY.xp.errstate(over="ignore"):
+            block = block.astype(dtype, copy=False)
+        yield block
         let_go(t)
 
 
-def _check_finite(t: Tensor, name: str) -> None:
+def _check_finite(t: Tensor, name: str, dtype: Any = None) -> None:
     row = column = start = count = 0
-    kind = ""
-    for block in _blocks(t):
+    kind, dtype = "", t.dtype if dtype is None else dtype
+    if (backend := backend_of(t.data)) is not NUMPY:  # one look at the device; where all is not well a copy comes here
+        xp = backend.xp
+        if bool(xp.all(xp.isfinite(xp.astype(t.data, backend.dtype(dtype), copy=False)))):
+            return
+    for block in _blocks(t, dtype):
         finite = NUMPY.xp.isfinite(block)
         if not finite.all():
             bad = ~finite.reshape(len(block), -1)

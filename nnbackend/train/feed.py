@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from itertools import islice
-from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from ..backend import CPU, Device, backend_of, gather, namespace, to_host
+from ..backend import backend_of, gather, namespace, to_host
 from ..data import DataLoader
 from ..data.loader import bounded
+from ..data.prefetch import prefetched
 from ..errors import DataError, LabelError, ShapeError
 from ..functional.loss_checks import check_labels
 from ..tensor import Tensor
 from ..tree import filled, leaves, mapped
 from .edge import ROOM, Edge, fingerprint, in_file, let_go
 
+T = TypeVar("T")
 Batch: TypeAlias = tuple[Any, ...]  # (inputs, targets) or (inputs, targets, weights), each an array or a nest of them
-AHEAD = 2  # batches that a thread makes ready
-LOOKS, WORTH = 3, 2e-3  # a thread is worth its while if so many batches in a row have taken so many seconds
 PIECE = 64  # rows at random places of a file to begin with; up to 2 MB around each come along
 
 
-class FromFiles(DataLoader):
-    """Batches read out of memory-mapped files: what has been read need not stay in memory, nor what lies around it.
+class FromHost(DataLoader):
+    """Batches of a form that are put together on the host, then brought over to an edge.
 
-    They are of all rows, or of those that are `taken`, in this order.
+    They are of all rows, or of those that are `taken`, in this order. What has been read of a memory-mapped file need
+    not stay in memory, nor what lies around it.
     """
 
-    def __init__(self, *arrays: Tensor, batch_size: int | None, taken: Any = None, **settings: Any) -> None:
-        super().__init__(*arrays, batch_size=batch_size, **settings)
-        self.taken = taken
+    def __init__(self, edge: Edge, form: Batch, batch_size: int | None, taken: Any = None, **settings: Any) -> None:
+        super().__init__(*leaves(form), batch_size=batch_size, **settings)
+        self._place, self._edge, self._form, self.taken = edge.device, edge, form, taken
         if taken is not None:
             self.rows = len(taken)
             self.batch_size = min(batch_size or self.rows, self.rows)
+
+    def _brought(self, batch: tuple[Tensor, ...]) -> Batch:
+        return self._edge.batch(filled(self._form, iter(batch)), check=False)
 
     def _order(self) -> Any:
         order = super()._order()
@@ -66,9 +67,9 @@ class FromFiles(DataLoader):
 
 
 class Rows:
-    """Arrays of as many rows: inputs, with targets, with weights. What lies in files is read batch by batch.
+    """Arrays of as many rows: inputs, with targets, with weights. All rows, or those whose numbers are `taken`.
 
-    All rows, or those whose numbers are `taken`.
+    They are `resident`, on the device as a whole, unless some lie in files or they would take too much of its memory.
     """
 
     def __init__(
@@ -79,22 +80,25 @@ class Rows:
         shuffle: bool = False,
         seed: int | None = None,
         taken: Any = None,
+        resident: bool | None = None,
     ) -> None:
-        self.in_file = any(map(in_file, leaves(form)))
-        if self.in_file:  # batches are put together where files are
-            form = mapped(_on_host, form)
-        elif taken is not None:
+        files = any(map(in_file, leaves(form)))
+        if resident is None:  # else the form is that of other rows
+            resident = not files and edge.fits(form)
+            form = edge.batch(form, check=False) if resident else mapped(_on_host, form)
+        if taken is not None and not files:
             form = mapped(_part(taken), form)
-        self.edge, self.form, self.taken = edge, form, taken
-        self.arrays: list[Tensor] = list(leaves(form))
+        self.edge, self.form, self.resident = edge, form, resident
+        self._taken: Any = None if files else taken  # the rows there are
+        self._read: Any = taken if files else None  # the rows that are read
         self._nested = not all(isinstance(part, Tensor) for part in form)
-        lengths = [len(t) for t in self.arrays]
-        if len(set(lengths)) > 1:
-            shapes = " and ".join(f"{name} {t.shape}" for name, t in self._named().items())
+        arrays: list[Tensor] = list(leaves(form))
+        if len({len(t) for t in arrays}) > 1:
+            shapes = " and ".join(f"{name} {t.shape}" for name, t in self._named(arrays).items())
             raise ShapeError(f"fit: expected as many targets as rows, got {shapes}")
         settings: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
         self.loader = (
-            FromFiles(*self.arrays, taken=taken, **settings) if self.in_file else DataLoader(*self.arrays, **settings)
+            DataLoader(*arrays, **settings) if self.resident else FromHost(edge, form, taken=self._read, **settings)
         )
         self.rows, self.batch_size = self.loader.rows, self.loader.batch_size
         self._done = 0  # batches of an epoch that another run has begun
@@ -106,11 +110,9 @@ class Rows:
 
     def __iter__(self) -> Iterator[Batch]:
         batches: Iterator[Batch] = iter(self.loader)
-        if self._nested:
+        if self._nested and self.resident:
             batches = (filled(self.form, iter(batch)) for batch in batches)
-        if not self.in_file:
-            return batches
-        return prefetched((self.edge.batch(batch, check=False) for batch in batches), self.edge.device)
+        return batches
 
     def groups(self, k: int) -> Iterator[tuple[list[Batch], list[int], bool]]:
         """What is left of an epoch, k batches at a time, their rows, and whether they are the last."""
@@ -124,7 +126,7 @@ class Rows:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The same rows as they stand, for a look at all of them."""
-        return iter(Rows(self.edge, self.form, batch_size, taken=self.taken if self.in_file else None))
+        return iter(Rows(self.edge, self.form, batch_size, taken=self._read, resident=self.resident))
 
     def recount(self, error: LabelError) -> None:
         """LabelError that counts the labels outside of all rows, not of a batch, and names the first row."""
@@ -136,7 +138,7 @@ class Rows:
         """Which rows of the data as it was handed in stand at these places of the pass begun last."""
         order = self.loader._order()
         rows = places if order is None else to_host(order)[places].tolist()
-        return rows if self.in_file or self.taken is None else self.taken[rows].tolist()
+        return rows if self._taken is None else self._taken[rows].tolist()
 
     def begin(self, epoch: int) -> None:
         """The next pass is that of the epoch after this one."""
@@ -147,9 +149,11 @@ class Rows:
         return {"batch_size": self.batch_size, "shuffle": self.loader.shuffle}
 
     def prints(self) -> dict[str, Any]:
-        """What tells the data from others, looked at once."""
-        rows = {} if self.taken is None or not self.in_file else {"rows": Tensor(self.taken)}
-        return {name: fingerprint(t) for name, t in {**self._named(), **rows}.items()}
+        """What tells the data from others, looked at once: as the model gets it, wherever it waits for that."""
+        rows = {} if self._read is None else {"rows": fingerprint(Tensor(self._read))}
+        brought = leaves(self.edge.batch(mapped(lambda t: t[(slice(0, 1), ...)], self.form), check=False))
+        named = self._named(zip(leaves(self.form), brought, strict=True))
+        return {**{name: fingerprint(t, one.dtype) for name, (t, one) in named.items()}, **rows}
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands."""
@@ -160,17 +164,18 @@ class Rows:
         self.loader.load_state_dict(state)
         self._done = self.loader.batch
 
-    def _named(self) -> dict[str, Tensor]:
-        """The arrays by what they are."""
-        return {
-            name if nest is t else f"{name}[{i}]": t
+    def _named(self, values: Iterable[T]) -> dict[str, T]:
+        """What there is of each array, by what the array is."""
+        names = [
+            name if isinstance(nest, Tensor) else f"{name}[{i}]"
             for name, nest in zip(("X", "y", "weight"), self.form, strict=False)
-            for i, t in enumerate(leaves(nest))
-        }
+            for i, _ in enumerate(leaves(nest))
+        ]
+        return dict(zip(names, values, strict=True))
 
 
 def _on_host(t: Tensor) -> Tensor:
-    return t if in_file(t) else bounded(Tensor(to_host(t.data)), t)
+    return bounded(Tensor(to_host(t.data)), t)
 
 
 def _part(rows: Any) -> Callable[[Tensor], Tensor]:
@@ -280,45 +285,3 @@ class Stream:
         self.skip = state["batch"]
         if hasattr(self.source, "load_state_dict"):
             self.source.load_state_dict(state)
-
-
-def prefetched(batches: Iterator[Batch], device: Device) -> Generator[Batch]:
-    """The same, made ready by a thread: on their way to another device always, else if each takes its time.
-
-    Threads that compute take turns of milliseconds, so that short waits would become longer ones.
-    """
-    waits: list[float] = []
-    while device == CPU and (len(waits) < LOOKS or min(waits) < WORTH):
-        start = time.perf_counter()
-        if (batch := next(batches, None)) is None:
-            return
-        waits = [*waits[1 - LOOKS :], time.perf_counter() - start]
-        yield batch
-    yield from _by_a_thread(batches)
-
-
-def _by_a_thread(batches: Iterator[Batch]) -> Generator[Batch]:
-    ready: SimpleQueue[tuple[Batch | None, BaseException | None]] = SimpleQueue()
-    room, over = threading.Semaphore(AHEAD), threading.Event()
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            while room.acquire() and not over.is_set() and (batch := next(batches, None)) is not None:
-                ready.put((batch, None))
-        except BaseException as raised:
-            error = raised
-        ready.put((None, error))
-
-    thread = threading.Thread(target=work, name="nnbackend prefetch", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get())[0] is not None:
-            room.release()
-            yield item[0]
-        if item[1] is not None:
-            raise item[1]
-    finally:
-        over.set()
-        room.release()
-        thread.join(1.0)  # a source that waits for ever must not keep anybody

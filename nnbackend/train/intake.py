@@ -79,15 +79,16 @@ class Intake:
             raise ValueError("fit: expected arrays of at least 2 rows for validation_split. Give validation_data.")
         order = permutation(whole.rows, key_of(self.seed or 0), site_of("validation_split"))
         n = min(max(1, round(share * whole.rows)), whole.rows - 1)
-        train = Rows(self.edge, whole.form, self.batch_size, self.shuffle, self.seed, taken=order[n:])
-        return train, Rows(self.edge, whole.form, None, taken=order[:n])
+        train = Rows(self.edge, whole.form, self.batch_size, self.shuffle, self.seed, order[n:], whole.resident)
+        return train, Rows(self.edge, whole.form, None, taken=order[:n], resident=whole.resident)
 
     def _form(self, X: Any, y: Any, weight: Any, suffix: str) -> Batch:
-        form: Batch = (self.edge.inputs(X, f"X{suffix}"), self.edge.targets(y, f"y{suffix}"))
+        form: Batch = (self.edge.inputs(X, f"X{suffix}", stay=True), self.edge.targets(y, f"y{suffix}", stay=True))
         if weight is None:
             return form
         self.objective.check_weights()
-        return (*form, self.edge.weights(weight, len(next(leaves(form))), f"sample_weight{suffix}"))
+        rows = len(next(leaves(form)))
+        return (*form, self.edge.weights(weight, rows, f"sample_weight{suffix}", stay=True))
 
     def _weights(self, y: Any, weight: Any, class_weight: Any) -> Any:
         """Weights of rows, times those of their classes."""

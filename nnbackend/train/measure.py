@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..backend import NUMPY, backend_of, device, is_array, to_host
+from ..backend import CPU, NUMPY, backend_of, device, is_array, to_host
 from ..data.loader import concatenated
 from ..grad_mode import no_grad
 from ..metrics import Metric, metric, takes_weight
 from ..nn import evaluating
 from ..tensor import Tensor
-from ..tree import filled, leaves
+from ..tree import filled, leaves, mapped
+from .edge import nested
 from .feed import Batch, Rows, Stream
 from .history import Row
 from .objective import Objective
@@ -63,11 +64,11 @@ def measured(
 ) -> Row:
     """Loss, if asked for, and metrics over all rows; read from the device at the end.
 
-    Of data that is not in memory the loss is added up batch by batch; only what metrics need is kept.
+    Of data that is not on the device as a whole the loss is added up batch by batch; only what metrics need is kept.
     """
     kept: list[Batch] = []
     losses: list[Any] = []
-    streamed = isinstance(feed, Stream) or feed.in_file
+    streamed = isinstance(feed, Stream) or not feed.resident
     values: dict[str, Any] = {}
     with no_grad(), evaluating():
         for x, *rest in feed.in_order(batch_size):
@@ -78,7 +79,9 @@ def measured(
                 kept.append((output, *rest))
         if kept:
             output, target, *weight = joined(kept)
-        if loss and losses:
+        if len(losses) == 1:
+            values = losses[0][0]
+        elif losses:
             total = sum(n for _, n in losses)
             values = {name: sum(part[name] * n for part, n in losses) / total for name in losses[0][0]}
         elif loss:
@@ -87,6 +90,18 @@ def measured(
             weighted = weight and takes_weight(fn.metric if isinstance(fn, OfOutput) else fn)
             values[name] = fn(output, target, weight=weight[0]) if weighted else fn(output, target)
     return {name: float(value) for name, value in values.items()}
+
+
+def predicted(forward: Callable[..., Any], rows: Rows, X: Any) -> Any:
+    """The outputs for all rows of X: Tensors for Tensors, else arrays of the kind of X."""
+    first = next(leaves(X if nested(X) is not None else (X,)))
+    with no_grad(), evaluating():
+        outputs = (called(forward, x) for (x,) in rows)
+        if isinstance(first, Tensor):
+            return joined(list(outputs))
+        if not rows.resident:  # what is too much for the device may give too much for it
+            outputs = (mapped(lambda t: t.to(CPU), output) for output in outputs)
+        return mapped(lambda t: like(first, t), joined(list(outputs)))
 
 
 def _losses(objective: Objective, output: Any, rest: list[Any]) -> dict[str, Any]:

@@ -10,26 +10,24 @@ from operator import index
 from typing import Any
 
 from .. import crash, optim
-from ..backend import DeviceLike
+from ..backend import DeviceLike, on_its_device
 from ..backend import device as find_device
 from ..errors import IncompatibleCheckpointError, LintWarning
-from ..grad_mode import no_grad
 from ..io.header import naming
 from ..io.model import Content, save
 from ..io.safetensors import File
-from ..nn import Module, evaluating
+from ..nn import Module
 from ..optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from ..program import Compiled, compile
 from ..tensor import Tensor
-from ..tree import leaves, mapped
 from .callback import listed
 from .checkpoints import BEST, Checkpoints, newest, numbered
-from .edge import Edge, nested
+from .edge import Edge
 from .feed import Rows, Stream
 from .history import History, Row
 from .intake import Intake
 from .lint import Finding, lint
-from .measure import Feed, called, joined, like, measured, metrics_of, several
+from .measure import Feed, called, measured, metrics_of, predicted, several
 from .objective import Objective
 from .run import Path, Run
 from .snapshot import PARTS, kept, rebuilt, refusal, restore, snapshot
@@ -155,6 +153,7 @@ class Trainer:
             if self.clip_norm is not None:
                 optim.clip_grad_norm(parameters, self.clip_norm)
 
+    @on_its_device
     def fit(
         self,
         X: Any,
@@ -176,11 +175,11 @@ class Trainer:
     ) -> History:
         """Train for `epochs` more passes over the rows; `batch_size=None` is the full batch, 1 is sample by sample.
 
-        X and y are arrays, or tuples or dicts of arrays for a net of several inputs or outputs; memory-mapped ones are
-        read batch by batch. Or X alone gives batches (inputs, targets[, weights]): a loader, any iterable, or a
-        function that returns one. Validation data is a pair, with or without weights, or a loader; or take
-        `validation_split` of the rows at random. Weights of rows, or of classes (a dict or "balanced"), are scaled to a
-        mean of 1; the loss is the mean of weight * loss.
+        X and y are arrays, or tuples or dicts of arrays for a net of several inputs or outputs; memory-mapped ones, and
+        those too large for the device, come in batches. Or X alone gives batches (inputs, targets[, weights]): a
+        loader, any iterable, or a function that returns one. Validation data is a pair, with or without weights, or a
+        loader; or take `validation_split` of the rows at random. Weights of rows, or of classes (a dict or "balanced"),
+        are scaled to a mean of 1; the loss is the mean of weight * loss.
 
         With `accumulate=k` the gradients of k batches make one step, as if they were one batch, in the memory of one
         (for losses that are means; layers that look at their whole batch, as batch norm does, still see only theirs).
@@ -208,7 +207,8 @@ class Trainer:
         else:
             feed = intake.training(X, y, sample_weight, class_weight)
             held_out = None if validation_data is None else intake.validation(validation_data)
-        self._check_best(keeper, held_out)
+        if keeper is not None:
+            keeper.check_best(["loss", *self.metrics], held_out is not None)
         if check and not self._checked:
             self._warn(feed, batch_size)
         run = Run(self, feed, held_out, epochs, accumulate, report_every, listed(callbacks), keeper)
@@ -223,6 +223,7 @@ class Trainer:
             run.train(1 if self.schedule_every == "report" else report_every or max(1, epochs // 20), verbose)
         return self.history
 
+    @on_its_device
     def check(self, X: Any, y: Any = None, batch_size: int | None = 32, sample_weight: Any = None) -> list[Finding]:
         """What is probably a mistake in this set-up for this data, each with a code and a cure: see docs/lint.md.
 
@@ -239,7 +240,7 @@ class Trainer:
         self._checked = True
         for finding in self._lint(feed, batch_size):
             if not finding.fatal:
-                warnings.warn(str(finding), LintWarning, stacklevel=3)
+                warnings.warn(str(finding), LintWarning, stacklevel=4)
 
     def stop(self, why: str = "", final: bool = True) -> None:
         """End the fit that is under way, after this step: for callbacks and other threads. ValueError if none is.
@@ -269,13 +270,6 @@ class Trainer:
         """What it does in a way of its own."""
         names = ("step", "gradients")
         return [n for n in names if n in vars(self) or getattr(type(self), n) is not getattr(Trainer, n)]
-
-    def _check_best(self, keeper: Checkpoints | None, held_out: Feed | None) -> None:
-        """ValueError if no row will have the value that says which model is the best."""
-        names = ["loss", *self.metrics]
-        names += [f"val_{name}" for name in names] if held_out is not None else []
-        if keeper is not None and keeper.best not in (None, *names):
-            raise ValueError(f"checkpoints: expected best to be one of {', '.join(names)}, got {keeper.best!r}.")
 
     def _go_on(self, run: Run, finished: bool) -> None:
         """If a fit was cut short, and this is the same, go on from there; after a `finished` one nothing is left."""
@@ -374,6 +368,7 @@ class Trainer:
             row.update((f"val_{name}", value) for name, value in self._measure(held_out).items())
         return row
 
+    @on_its_device
     def evaluate(self, X: Any, y: Any = None, batch_size: int = 1024, sample_weight: Any = None) -> Row:
         """Loss and metrics on some data, in evaluation mode; X and y as in `fit`."""
         return self._measure(Intake(self._edge, self.objective).feed(X, y, sample_weight), batch_size)
@@ -381,16 +376,14 @@ class Trainer:
     def _measure(self, feed: Feed, batch_size: int = 1024, loss: bool = True) -> Row:
         return measured(self._forward, self.objective, self.metrics, feed, batch_size, loss)
 
+    @on_its_device
     def predict(self, X: Any, batch_size: int = 1024) -> Any:
         """The outputs for the rows of X, in evaluation mode: Tensors for Tensors, else arrays of the kind of X.
 
         A tuple or dict of outputs if the net has several.
         """
-        rows = Rows(edge := self._edge, (edge.inputs(X),), batch_size)
-        with no_grad(), evaluating():
-            output = joined([called(self._forward, x) for (x,) in rows])
-        first = next(leaves(X if nested(X) is not None else (X,)))
-        return output if isinstance(first, Tensor) else mapped(lambda t: like(first, t), output)
+        edge = self._edge
+        return predicted(self._forward, Rows(edge, (edge.inputs(X, stay=True),), batch_size), X)
 
     # -- data on its way in
     @property

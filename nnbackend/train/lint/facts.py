@@ -61,7 +61,7 @@ def gathered(trainer: Any, X: Any, y: Any, batch_size: int | None, weight: Any) 
         if facts.trainable and not trainer._own():
             few = max(min(LEAST, ELEMENTS // width), min(batch_size or n, MOST))
             x, t, w = (mapped(lambda a: a if a is None else _some(a, few), part) for part in (x, t, w))
-            x, t = edge.inputs(x, check=False, stay=False), edge.targets(t, check=False, stay=False)
+            x, t = edge.inputs(x, check=False), edge.targets(t, check=False)
             weights = () if w is None else (edge.moved(w, False),)
             alone = n > 1 and bool(batch_size) and (batch_size == 1 or n % batch_size == 1)
             facts.probe = probed(trainer, x, t, weights, dict(_named("X", x)), alone)
@@ -71,10 +71,10 @@ def gathered(trainer: Any, X: Any, y: Any, batch_size: int | None, weight: Any) 
 
 
 def _tensors(data: Any, brought: Any) -> Any:
-    """The data as a fit has it."""
+    """The data as it is, when it has been looked at."""
     if all(isinstance(leaf, Tensor) for leaf in leaves(data)):
         return data
-    return brought(data)
+    return brought(data, stay=True)
 
 
 def _named(name: str, nest: Any) -> Iterator[tuple[str, Tensor]]:
