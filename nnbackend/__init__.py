@@ -16,6 +16,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import callbacks, data, errors, functional, metrics, nn, optim, plots, testing
+    from .comparison import compare_devices
     from .estimators import MLPClassifier, MLPRegressor, NeuralNetClassifier, NeuralNetRegressor
     from .io import load, save, to_source, weights
     from .program import compile, num_threads, set_num_threads
@@ -36,6 +37,7 @@ __all__ = [
     "Trainer",
     "callbacks",
     "checkpoint",
+    "compare_devices",
     "compile",
     "data",
     "device",
@@ -70,6 +72,7 @@ _ROOMS = {
     **dict.fromkeys(("Callback", "Checkpoints", "History", "Trainer"), "train"),
     **dict.fromkeys(("MLPClassifier", "MLPRegressor", "NeuralNetClassifier", "NeuralNetRegressor"), "estimators"),
     "checkpoint": "recompute",
+    "compare_devices": "comparison",
     "summary": "summaries",
 }
 
