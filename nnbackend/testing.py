@@ -20,6 +20,8 @@ from .grad_mode import enable_grad
 from .nn import Module, RandomModule, evaluating
 from .optim import SGD
 from .program import compile
+from .synchronization import no_synchronization as no_synchronization
+from .synchronization import synchronizations as synchronizations
 from .tape import gradients, seed_of
 from .tensor import Tensor
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from frozen import DEVICE1, PLACES, no_sync
+from frozen import DEVICE1, PLACES
 
 import nnbackend as nb
 from nnbackend import functional as F
@@ -127,7 +127,7 @@ def test_whole_channels_are_dropped_at_an_address(name, shape, drawn, place):
     net = nn.Sequential(getattr(nn, name)(0.3)).init(5)
     x = nb.ones(shape, device=place).requires_grad_()
     for n in range(2):
-        with no_sync():
+        with nb.testing.no_synchronization():
             y = net(x)
         keep = generator(key_of(5), site_of("0"), n).random(drawn, np.float32) >= 0.3
         close(y.numpy(), np.broadcast_to(keep / 0.7, shape), 1e-6)
@@ -177,7 +177,7 @@ def test_gumbel_softmax():
     (hard * weights).sum().backward()
     close(logits.grad.numpy(), want, 1e-12)
     assert F.gumbel_softmax(logits.T, dim=0, hard=True).sum(0).shape == (4000,)
-    with no_sync():
+    with nb.testing.no_synchronization():
         F.gumbel_softmax(nb.ones((3, 4), device=DEVICE1), hard=True)
 
 

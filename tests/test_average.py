@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from compiled_twins import BATCHES, LABELS, agree, compared, setting, trained, with_step
-from frozen import DEVICE1, PLACES, no_sync
+from frozen import DEVICE1, PLACES
 from test_optim import close, equal, parameters
 
 import nnbackend as nb
@@ -50,7 +50,7 @@ def test_averages(kind, place):
     average = KINDS[kind](params)
     for n, values in enumerate(SERIES, start=1):
         assign(params, values)
-        with no_sync():
+        with nb.testing.no_synchronization():
             average.update()
         for got, want in zip(shown(average, params), averages(SERIES[:n], kind), strict=True):
             close(got, want, 1e-13, 1e-13)

@@ -5,10 +5,9 @@ import inspect
 
 import numpy as np
 import pytest
-from frozen import no_sync
 from layer_line import Line
 from layer_table import LAYERS
-from op_run import DEVICE1, PLACES
+from op_run import FAR, PLACES
 
 import nnbackend as nb
 from nnbackend import nn, optim, tree
@@ -26,13 +25,13 @@ def test_contract(line: Line, device: nb.device) -> None:
         nb.testing.check_layer(line.make, inputs=line.draw(), device=device, smooth=line.smooth, batch=line.batch)
 
 
+@pytest.mark.parametrize("device", FAR, ids=str)
 @each_line
-def test_a_training_step_reads_nothing_back(line: Line) -> None:
-    net = line.make().to(DEVICE1.device)
-    inputs = tree.mapped(lambda x: nb.tensor(DEVICE1.put(x)) if isinstance(x, np.ndarray) else x, line.draw())
-    net.to("float64")
+def test_a_training_step_reads_nothing_back(line: Line, device: nb.device) -> None:
+    net = line.make().to(device, "float64")
+    inputs = tree.mapped(lambda x: nb.tensor(device.put(x)) if isinstance(x, np.ndarray) else x, line.draw())
     optimizer = optim.SGD(net.parameters(), lr=1e-3) if list(net.parameters()) else None
-    with no_sync():
+    with nb.testing.no_synchronization():
         outputs = [y for y in tree.leaves(net(*inputs)) if isinstance(y, nb.Tensor) and y.requires_grad]
         for y in outputs:
             nb.sum(y * y).backward(retain_graph=True)

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from frozen import DEVICE1, PLACES, load, no_sync
+from frozen import DEVICE1, PLACES, load
 
 import nnbackend as nb
 from nnbackend import functional as F
@@ -29,7 +29,7 @@ def test_activations(n, name, settings, place):
     arrays, _ = load("activations")
     x = nb.tensor(arrays["x"], device=place, requires_grad=True)
     weight = nb.tensor(arrays["weight"], device=place)
-    with no_sync(), np.errstate(over="raise", invalid="raise", divide="raise"):
+    with nb.testing.no_synchronization(), np.errstate(over="raise", invalid="raise", divide="raise"):
         y = getattr(nn, name)(**settings)(x)
         y.backward(weight.reshape(y.shape))
     assert (y.dtype, y.device, x.grad.device) == ("float64", nb.device(place), nb.device(place))
@@ -43,7 +43,7 @@ def test_losses(n, name, settings, kind, place):
     arrays, _ = load("losses")
     x = nb.tensor(arrays[f"input.{kind}"], device=place, requires_grad=True)
     target = nb.tensor(arrays[f"target.{kind}"]).to(nb.device(place))
-    with no_sync(), np.errstate(over="raise", invalid="raise", divide="raise"):
+    with nb.testing.no_synchronization(), np.errstate(over="raise", invalid="raise", divide="raise"):
         value = getattr(nn, name)(**settings)(x, target)
         value.backward(nb.tensor(arrays[f"weight.{n}"], device=place))
     assert (value.shape, value.dtype) == (arrays[f"value.{n}"].shape, "float64")
@@ -177,7 +177,7 @@ def test_a_mask_is_given_by_its_address(place, dtype):
     x = nb.ones((40, 50), dtype=dtype, device=place)
     for n in range(3):
         u = generator(key_of(5), site_of("1.0"), n).random((40, 50), dtype)
-        with no_sync():
+        with nb.testing.no_synchronization():
             y = net(x)
         close(y.numpy(), (u >= 0.3) / 0.7, 1e-6)
     assert (type(net[1][0].calls), net[1][0].calls.value) == (nn.Scalar, 3)

@@ -20,6 +20,7 @@ from op_run import (
     GRADIENT,
     LAYOUTS,
     PLACES,
+    SHAPE_FROM_VALUES,
     VALUE,
     Place,
     by_op,
@@ -27,7 +28,6 @@ from op_run import (
     close,
     cotangent,
     host_gradients,
-    host_reads,
     host_second,
     is_float,
     leaves,
@@ -83,7 +83,7 @@ def test_value(case: Case, place: Place) -> None:
 def test_gradient(case: Case, place: Place) -> None:
     inputs, dy = case.draw(), cotangent(case)
     args = wrapped(inputs, place)
-    with host_reads() as reads:
+    with nb.testing.synchronizations() as reads:
         y = case.op(*args)
         if not y.requires_grad:
             return
@@ -93,7 +93,7 @@ def test_gradient(case: Case, place: Place) -> None:
         for x in leaves(args):
             x.grad = None
         y.backward(seed)
-    assert not (place.pretend and reads)
+    assert not reads or case.id in SHAPE_FROM_VALUES
     np.testing.assert_array_equal(seed.numpy(), dy)
     for x, old in zip(args, inputs, strict=True):
         np.testing.assert_array_equal(x.numpy() if isinstance(x, Tensor) else x, old)
@@ -122,9 +122,9 @@ def test_first_and_second_gradient_by_differences(case: Case) -> None:
 
 @by_op((case,) for case in TABLE if DEVICE1.takes(case))
 def test_second_gradient_on_a_device(case: Case) -> None:
-    with host_reads() as reads:
+    with nb.testing.synchronizations() as reads:
         gradients = second(case, DEVICE1)
-    assert not reads
+    assert not reads or case.id in SHAPE_FROM_VALUES
     for got, want in zip(gradients, host_second(case), strict=True):
         assert (got is None) == (want is None)
         if got is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frozen import DEVICE1, PLACES, load, no_sync
+from frozen import DEVICE1, PLACES, load
 from optim_case import CHECKED, Plan, Player
 from optim_case import close as same
 
@@ -81,7 +81,7 @@ def test_trajectories(n, place, recorded):
     arrays, plan = load("trajectories")[0], TRAJECTORIES[n]
     player, looks = Player(nb, plan, arrays, place, recorded), plan.name == "LBFGS"  # at the loss; 20 times a step
     for step, weights in zip(CHECKED[:3] if looks or place != "cpu" else CHECKED, arrays[f"weights.{n}"], strict=False):
-        with contextlib.nullcontext() if looks else no_sync():
+        with contextlib.nullcontext() if looks else nb.testing.no_synchronization():
             while player.n < step:
                 player.step()
         same(player.weights(), weights)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frozen import PLACES, no_sync
+from frozen import PLACES
 
 import nnbackend as nb
 from nnbackend import nn, optim
@@ -54,7 +54,7 @@ def test_dtype_and_device_stay_and_nothing_is_read(name, place):
     for dtype in ("float32", "float64"):
         walk = Walk(name, place, dtype, weight_decay=0.1)
         for _ in range(3):
-            with no_sync():
+            with nb.testing.no_synchronization():
                 walk.step()
         arrays = [a for s in walk.optimizer.state_dict()["state"].values() for a in s.values() if hasattr(a, "dtype")]
         assert {str(a.dtype) for a in [*walk.params, *arrays]} == {dtype}

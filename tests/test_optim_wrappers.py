@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from compiled_twins import BATCHES, LABELS, compared, setting, with_step
-from frozen import PLACES, no_sync
+from frozen import PLACES
 from test_optim import close, equal, give, parameters
 
 import nnbackend as nb
@@ -24,7 +24,7 @@ WEIGHTS = [rng.standard_normal(shape) for shape in SHAPES]
 def clipped(clip, *settings, place="cpu", weights=WEIGHTS, grads=GRADS):
     params = parameters(*weights, 1.0, place=place)
     give(params, [*grads, None])
-    with no_sync():
+    with nb.testing.no_synchronization():
         norm = clip(params, *settings)
     assert params[-1].grad is None
     return norm, [p.grad.numpy() for p in params[:-1]]
@@ -164,7 +164,7 @@ def test_sam_is_the_papers_algorithm(adaptive, place):
         return [4 * (a - 1) ** 3 + 2 * a * b**2, np.sum(2 * a**2 * b)]
 
     for _ in range(20):
-        with no_sync():
+        with nb.testing.no_synchronization():
             loss = sam.step(closure)
         close(float(loss), np.sum((w[0] - 1) ** 4 + (w[0] * w[1]) ** 2), 1e-12)
         sizes = [np.abs(x) if adaptive else np.ones_like(x) for x in w]

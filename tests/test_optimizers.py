@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frozen import PLACES, no_sync
+from frozen import PLACES
 
 import nnbackend as nb
 from nnbackend import nn, optim
@@ -97,7 +97,7 @@ def go_on(runs: list[tuple[list[Any], Any]], rng: Any, steps: int) -> None:
             for p in arrays:
                 p.grad = nb.tensor(g.astype(str(p.dtype)), device=p.device) if reached else None
         for _, optimizer in runs:
-            with no_sync():
+            with nb.testing.no_synchronization():
                 optimizer.step()
 
 

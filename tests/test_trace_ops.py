@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from op_line import Case, Draw
-from op_run import DEVICE1, PLACES, Place, by_op, cotangent, host_reads, is_float, leaves, like, weights
+from op_run import DEVICE1, PLACES, SHAPE_FROM_VALUES, Place, by_op, cotangent, is_float, leaves, like, weights
 from op_table import TABLE
 
 import nnbackend as nb
@@ -16,11 +16,6 @@ from nnbackend.program.record import Recording
 from nnbackend.tensor import Tensor
 
 ARRAY = object()
-SHAPE_FROM_VALUES = {  # boolean masks as an index, and a count for each element
-    "repeat (2,3) (6,) axis=None", "repeat (2,3,5) (3,) axis=1", "repeat (2,3,5) (1,) axis=-1",
-    "getitem (4,3) (4,3)", "getitem (4,3) (4,)", "getitem (4,3) (4,) (2,)", "setitem (4,3) () (4,3)",
-    "setitem (4,3) (2,3) (4,)",
-}  # fmt: skip
 RECORDED = [
     (case, place)
     for case in TABLE
@@ -92,9 +87,9 @@ def same(got: list[Any], want: list[Any]) -> None:
 def agrees(step: Any, place: Place, first: list[Any], second: list[Any]) -> None:
     """Recorded with the `first` arguments, and interpreted with them and with the `second`."""
     want = step(*first)
-    with host_reads() as reads:
+    with nb.testing.synchronizations() as reads:
         recording = Recording(step, tuple(first), {})
-    assert not (place.pretend and reads)
+    assert not reads
     assert recording.broken is None
     same(recording.result, want)
     for (tensors, dy), eager in ((first, want), (second, step(*second))):

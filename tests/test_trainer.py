@@ -1,6 +1,5 @@
 """Trainer: fit, evaluate and predict, on NumPy and on a pretend device."""
 
-import collections
 import sys
 import threading
 
@@ -30,26 +29,6 @@ def rows(n=20, seed=0):
 # -- a device that is not NumPy -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def host_reads(monkeypatch):
-    """Counts every way back to the host that array-api-strict allows on a device, and our own."""
-    reads = collections.Counter()
-    kind = type(array_api_strict.zeros(1))
-
-    def counted(name, call):
-        def read(*args, **kw):
-            reads[name] += 1
-            return call(*args, **kw)
-
-        return read
-
-    for name in ("__float__", "__int__", "__bool__", "__index__", "__complex__"):
-        monkeypatch.setattr(kind, name, counted(name, getattr(kind, name)))
-    backend = nb.backend.Backend
-    monkeypatch.setattr(backend, "to_host", counted("to_host", backend.to_host))
-    return reads
-
-
 def test_xor_trains_alike_on_a_device():
     """Issue 2, line 5."""
     X, y = data.xor()
@@ -66,23 +45,6 @@ def test_iris_trains_alike_on_a_device(recipe):
     here, there = (iris.run(recipe, seed=3, device=d, epochs=2)[0] for d in ("cpu", DEVICE1))
     for name in here.history.columns:
         np.testing.assert_allclose(there.history[name], here.history[name], rtol=1e-5, err_msg=name)
-
-
-def test_no_step_waits_for_the_device(host_reads):
-    X, y = data.xor()
-    run = xor.trainer(device=DEVICE1)
-    run.fit(X, y, epochs=1, batch_size=None, verbose=False)
-    host_reads.clear()
-    x, t = nb.tensor(X, device=DEVICE1), nb.tensor(y, device=DEVICE1)
-    for _ in range(10):
-        run.step(x, t)
-    assert host_reads == {}
-    counts = []
-    for n in (5, 50):  # three reports each, which look at losses and metrics, and copy the model
-        host_reads.clear()
-        run.fit(X, y, epochs=3 * n - len(run.history) % n, batch_size=None, report_every=n, verbose=False)
-        counts.append(dict(host_reads))
-    assert counts[0] == counts[1]
 
 
 # -- what fit does --------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def huber_loss(x: Array, target: Array, delta: float = 1.0, reduction: str = "me
     """Squared error / 2 up to `delta`, a straight line beyond (Huber 1964)."""
     xp = namespace(x)
     e = x - target
-    g = xp.clip(e, -delta, delta)  # its gradient; e * g - g * g / 2 is the loss in both branches
+    g = xp.minimum(xp.maximum(e, -delta), delta)  # its gradient; e * g - g * g / 2 is the loss in both branches
     y, c = _reduce(g * (e - 0.5 * g), reduction)
     return y, (lambda dy: unbroadcast(g * (dy * c), x.shape), lambda dy: unbroadcast(g * (dy * -c), target.shape))
 

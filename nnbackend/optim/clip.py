@@ -68,7 +68,8 @@ def clip_grad_value(parameters: Parameters, clip_value: float) -> None:
     if not clip_value > 0:
         raise ValueError(f"clip_grad_value: expected clip_value > 0, got {clip_value}.")
     for p, g in _with_gradients(parameters):
-        p._grad = namespace(g).clip(g, -clip_value, clip_value)
+        xp = namespace(g)
+        p._grad = xp.minimum(xp.maximum(g, -clip_value), clip_value)
 
 
 def clip_grad_adaptive(parameters: Parameters, clip_factor: float = 0.01, eps: float = 1e-3) -> None:

@@ -73,7 +73,7 @@ class Adafactor(Optimizer):
         v = r c / mean(r),  u = g / sqrt(v),  w -= max(eps2, rms(w)) min(lr, 1 / sqrt(t)) u / max(1, rms(u) / d)
         """
         xp, (floor, smallest) = namespace(g), group["eps"]
-        floor = xp.finfo(g.dtype).eps if floor is None else floor
+        floor = float(xp.finfo(g.dtype).eps) if floor is None else floor
         new, square = t ** group["beta2_decay"], g * g
         size = xp.maximum(_rms(w), smallest)
         if group["weight_decay"]:

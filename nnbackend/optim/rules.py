@@ -228,7 +228,8 @@ class Rprop(Optimizer):
         (shorter, longer), prev, size, xp = group["etas"], memory["prev"], memory["step_size"], namespace(w)
         agreement = g * prev
         size *= xp.where(agreement > 0.0, longer, xp.where(agreement < 0.0, shorter, xp.ones_like(g)))
-        size[...] = xp.clip(size, *group["step_sizes"])
+        least, most = group["step_sizes"]
+        size[...] = xp.minimum(xp.maximum(size, least), most)
         prev[...] = xp.where(agreement < 0.0, 0.0, g)
         w -= xp.sign(prev) * size
 
