@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is loaded: two test processes share two cores
 
+import signal
 import sys
 from pathlib import Path
 
@@ -12,8 +13,12 @@ import pytest
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes load the library: it is compiled once
 sys.dont_write_bytecode = False
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 
 ROOT = Path(__file__).parent.parent
+if os.environ.get("NNBACKEND_TEST_CUPY") == "standin":  # here, and in every process that a test starts
+    sys.path.insert(0, standin := str(ROOT / "tests" / "standin"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (standin, os.environ.get("PYTHONPATH"))))
 sys.path.insert(0, str(ROOT / "examples"))  # examples are tested as modules, too
 hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)
 hypothesis.settings.register_profile("dev", max_examples=10, deadline=None)

@@ -1,0 +1,204 @@
+"""A memory pool that counts: blocks of 512 bytes, kept for reuse when freed, refused above a limit."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import runtime
+from .device import Device
+
+_UNIT = 512
+_lock = threading.RLock()  # memory may be freed by the garbage collector while this thread holds it
+_pools: list["MemoryPool"] = []
+_local = threading.local()
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's, with its text."""
+
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        self._size, self._total, self._limit = size, total, limit
+        so_far = f"allocated so far: {total:,} bytes"
+        super().__init__(
+            f"Out of memory allocating {size:,} bytes ({so_far}, limit set to: {limit:,} bytes)."
+            if limit
+            else f"Out of memory allocating {size:,} bytes ({so_far})."
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._size, self._total, self._limit)
+
+
+class Memory:
+    """A block of one device. `host` is the NumPy array that stands for it."""
+
+    __slots__ = ("_pool", "device_id", "host", "size")
+
+    def __init__(self, size: int, pool: "MemoryPool | None" = None, host: Any = None) -> None:
+        self._pool = None
+        self.size, self.device_id = size, runtime.getDevice()
+        if pool is not None and size:
+            pool._take(size, self.device_id)
+            self._pool = pool
+        self.host = np.empty(size, np.uint8) if host is None else host
+
+    @property
+    def ptr(self) -> int:
+        return self.host.__array_interface__["data"][0] if self.size else 0
+
+    @property
+    def device(self) -> Device:
+        return Device(self.device_id)
+
+    def __del__(self) -> None:
+        if self._pool is not None:
+            self._pool._give_back(self.size, self.device_id)
+
+
+class MemoryPointer:
+    """An address in a block."""
+
+    def __init__(self, mem: Memory, offset: int) -> None:
+        self.mem, self.ptr, self.device_id = mem, mem.ptr + offset, mem.device_id
+
+    def __int__(self) -> int:
+        return self.ptr
+
+    def __add__(self, offset: int) -> "MemoryPointer":
+        return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
+
+    @property
+    def device(self) -> Device:
+        return Device(self.device_id)
+
+
+class MemoryPool:
+    """All figures are of the current device, as CuPy's are."""
+
+    def __init__(self, allocator: Any = None) -> None:
+        self._used, self._total, self._limit = ([0] * runtime.DEVICES for _ in range(3))
+        with _lock:
+            _pools.append(self)
+
+    def malloc(self, size: int) -> MemoryPointer:
+        """A block."""
+        return MemoryPointer(Memory(size, self), 0)
+
+    def _take(self, size: int, device: int) -> None:
+        size = -(-size // _UNIT) * _UNIT
+        with _lock:
+            more = size - (self._total[device] - self._used[device])
+            limit = self._limit[device]
+            if more > 0:
+                if more < size and self._refused(size, device):
+                    self._total[device] = self._used[device]  # CuPy gives back what is free, then tries again
+                    more = size
+                if self._refused(more, device):
+                    raise OutOfMemoryError(size, self._total[device], limit)
+                self._total[device] += more
+            self._used[device] += size
+
+    def _refused(self, more: int, device: int) -> bool:
+        limit = self._limit[device]
+        too_much = bool(limit) and self._total[device] + more > limit
+        return too_much or reserved(device) + more > runtime.CAPACITY
+
+    def _give_back(self, size: int, device: int) -> None:
+        with _lock:
+            self._used[device] -= -(-size // _UNIT) * _UNIT
+
+    def used_bytes(self) -> int:
+        return self._used[runtime.getDevice()]
+
+    def total_bytes(self) -> int:
+        return self._total[runtime.getDevice()]
+
+    def free_bytes(self) -> int:
+        return self.total_bytes() - self.used_bytes()
+
+    def n_free_blocks(self) -> int:
+        return int(self.free_bytes() > 0)
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        device = runtime.getDevice()
+        with _lock:
+            self._total[device] = self._used[device]
+
+    def get_limit(self) -> int:
+        return self._limit[runtime.getDevice()]
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        """In bytes, or as a share of the device; 0 is none."""
+        if size is not None and fraction is not None:
+            raise ValueError("size and fraction cannot be specified at one time")
+        if fraction is not None:
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"memory limit fraction out of range: {fraction}")
+            size = int(fraction * runtime.CAPACITY)
+        if size is None or size < 0:
+            raise ValueError(f"memory limit size out of range: {size}")
+        self._limit[runtime.getDevice()] = size
+
+
+def reserved(device: int) -> int:
+    """Bytes of a device that any pool holds."""
+    return sum(pool._total[device] for pool in _pools)
+
+
+_default = MemoryPool()
+
+
+def current_pool() -> MemoryPool:
+    """The one that arrays of this thread come from."""
+    return getattr(_local, "pool", None) or _default
+
+
+def get_allocator() -> Callable[[int], MemoryPointer]:
+    return current_pool().malloc
+
+
+def set_allocator(allocator: Any = None) -> None:
+    global _default
+    _default = allocator.__self__ if allocator else MemoryPool()
+
+
+@contextlib.contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """In this thread."""
+    before = getattr(_local, "pool", None)
+    _local.pool = allocator.__self__ if allocator else MemoryPool()
+    try:
+        yield
+    finally:
+        _local.pool = before
+
+
+def alloc(size: int) -> MemoryPointer:
+    return current_pool().malloc(size)
+
+
+class PinnedMemoryPointer(bytearray):
+    """Page-locked memory: here a plain buffer."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(-(-max(size, 1) // _UNIT) * _UNIT)
+        self.ptr = np.frombuffer(self, np.uint8).__array_interface__["data"][0]
+
+    def size(self) -> int:
+        return len(self)
+
+
+class PinnedMemoryPool:
+    """Keeps nothing."""
+
+    def malloc(self, size: int) -> PinnedMemoryPointer:
+        return PinnedMemoryPointer(size)
+
+    def free_all_blocks(self) -> None:
+        """Nothing is kept."""
+
+    def n_free_blocks(self) -> int:
+        return 0

@@ -1,0 +1,5 @@
+"""Of it, windows."""
+
+from . import stride_tricks
+
+__all__ = ["stride_tricks"]
