@@ -60,13 +60,13 @@ def _pretend(name: str) -> Device:
     return nb.device(array_api_strict.Device(name))
 
 
-PLACES = [
-    Place(device, dtype) for device in (nb.device("cpu"), _pretend("device1")) for dtype in ("float64", "float32")
-]
+PLACES = [Place(nb.device("cpu"), dtype) for dtype in ("float64", "float32")]
+PLACES.append(Place(_pretend("device2"), "float64"))  # makes float32 of what nobody gives a dtype,
+PLACES.append(Place(_pretend("device1"), "float32"))  # and this float64, so that both would show
 PLACES.append(Place(_pretend("no_float64"), "float32"))
 if cuda_status().usable:
     PLACES += [Place(nb.device("cuda"), "float64"), Place(nb.device("cuda"), "float32")]
-HOST, DEVICE1 = PLACES[0], PLACES[2]
+HOST, DEVICE2 = PLACES[0], PLACES[2]
 FAR = list(dict.fromkeys(place.device for place in PLACES if place.dtype == "float64" and not place.on_numpy))
 
 SHAPE_FROM_VALUES = {  # boolean masks as an index, and a count for each element: the host must look

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from op_line import Case
 from op_run import (
-    DEVICE1,
+    DEVICE2,
     GRADIENT,
     LAYOUTS,
     PLACES,
@@ -120,10 +120,10 @@ def test_first_and_second_gradient_by_differences(case: Case) -> None:
         check_slope(weighed, xs, i, 0.0 if g is None else g, rng)
 
 
-@by_op((case,) for case in TABLE if DEVICE1.takes(case))
+@by_op((case,) for case in TABLE if DEVICE2.takes(case))
 def test_second_gradient_on_a_device(case: Case) -> None:
     with nb.testing.synchronizations() as reads:
-        gradients = second(case, DEVICE1)
+        gradients = second(case, DEVICE2)
     assert not reads or case.id in SHAPE_FROM_VALUES
     for got, want in zip(gradients, host_second(case), strict=True):
         assert (got is None) == (want is None)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from op_line import Case, Draw
-from op_run import DEVICE1, PLACES, SHAPE_FROM_VALUES, Place, by_op, cotangent, is_float, leaves, like, weights
+from op_run import DEVICE2, PLACES, SHAPE_FROM_VALUES, Place, by_op, cotangent, is_float, leaves, like, weights
 from op_table import TABLE
 
 import nnbackend as nb
@@ -19,7 +19,7 @@ ARRAY = object()
 RECORDED = [
     (case, place)
     for case in TABLE
-    for place in (*PLACES[:2], DEVICE1)
+    for place in (*PLACES[:2], DEVICE2)
     if place.takes(case) and case.id not in SHAPE_FROM_VALUES
 ]
 
@@ -104,7 +104,7 @@ def test_values_and_gradients(case: Case, place: Place) -> None:
     agrees(of(case, settings), place, [tensors, dy], [split(drawn(case, place, 1))[0], dy])
 
 
-@by_op((case, place) for case, place in RECORDED if place in (PLACES[0], DEVICE1))
+@by_op((case, place) for case, place in RECORDED if place in (PLACES[0], DEVICE2))
 def test_second_gradients(case: Case, place: Place) -> None:
     tensors, settings = split(drawn(case, place, 0))
     dy = like(case.op(*drawn(case, place, 0)), cotangent(case))
@@ -112,7 +112,7 @@ def test_second_gradients(case: Case, place: Place) -> None:
     agrees(twice(case, settings, ws), place, [tensors, dy], [split(drawn(case, place, 1))[0], dy])
 
 
-@pytest.mark.parametrize("place", [PLACES[0], DEVICE1], ids=str)
+@pytest.mark.parametrize("place", [PLACES[0], DEVICE2], ids=str)
 @pytest.mark.parametrize("name", sorted(SHAPE_FROM_VALUES))
 def test_a_shape_that_depends_on_values_breaks_the_recording(name: str, place: Place) -> None:
     case = next(case for case in TABLE if case.id == name)
