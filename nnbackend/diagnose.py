@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .backend import FLOATING, INTEGRAL, Array, backend_of, device_of, is_array
+from .backend import FLOATING, INTEGRAL, NUMPY, Array, backend_of, device_of, is_array
 from .errors import DeviceError, DeviceMismatchError, DTypeError, NNBackendError, ShapeError
 from .ops import elementwise, linear
 from .tape import TENSORS
@@ -27,10 +27,10 @@ def harmonised(op: Any, args: tuple[Any, ...], raw: list[Any]) -> tuple[tuple[An
                 place = f"{_name(op)}: expected an array or a number, got a list (argument {i + 1})"
                 raise DTypeError(f"{place}. Use nb.asarray(...).")
             continue
-        if a.__class__ not in TENSORS and not value.shape and hasattr(value, "item") and hasattr(value, "tobytes"):
+        backend = backend_of(value)
+        if a.__class__ not in TENSORS and not value.shape and backend is NUMPY:
             args_[i] = raw[i] = value.item()  # a NumPy scalar is a number: it never promotes
             continue
-        backend = backend_of(value)
         if backend is not backend_of(like) or device_of(value) != home:
             raise _mismatch(op, home, device_of(value), i)
         dtype = backend.canonical(value.dtype)

@@ -1,6 +1,10 @@
 """CUDA through CuPy: streams, memory, errors and interchange. On a GPU, or with the stand-in of `tests/standin`."""
 
+import os
 import pickle
+import subprocess
+import sys
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -97,7 +101,8 @@ def test_a_second_gpu() -> None:
     assert here.rows == there.rows
     net = nn.MLP([2, 4, 1], "tanh").to("cuda:1")
     x = nb.tensor(X, device="cuda:1")
-    with pytest.raises(DeviceError, match=r'expected work on cuda:1 inside `with nb.device\("cuda:1"\)'):
+    there = 'expected work on cuda:1 inside `with nb.device|the array resides'  # the latter if the GPUs share memory
+    with pytest.raises((DeviceError, UserWarning), match=there):
         net(x)
     with nb.device("cuda:1").stream():
         loss = F.mse_loss(net(x), nb.tensor(Y, device="cuda:1"))
@@ -142,7 +147,7 @@ def test_memory_is_known(cupy: Any) -> None:
 @pytest.mark.usefixtures("little_memory")
 def test_out_of_memory_says_what_was_asked_for() -> None:
     """Fault 84."""
-    words = r"out of memory on cuda:0: asked for 0.06 GiB, \d+\.\d\d GiB in use, .* free. Use a smaller batch_size"
+    words = r"out of memory on cuda:0: asked for 64.0 MiB, \d+\.\d MiB in use, .* free. Use a smaller batch_size"
     x = nb.ones((1024, 1024), device="cuda")
     with pytest.raises(MemoryError, match=words):
         nb.concat([x] * 16)
@@ -277,29 +282,38 @@ def test_memory_is_shared_with_other_libraries(cupy: Any) -> None:
         assert cupy.from_dlpack(t).data.ptr == t.data.data.ptr
 
 
-def test_pytorch_on_the_gpu() -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("needs PyTorch with CUDA")
-    there = torch.arange(4.0, device="cuda")
-    shared = nb.from_dlpack(there)
-    there[0] = 7.0
-    torch.cuda.synchronize()
-    assert (shared.device, shared.tolist()) == ("cuda:0", [7.0, 1.0, 2.0, 3.0])
-    assert nb.tensor(there).device == "cuda:0"
-    back = torch.from_dlpack(shared * 2.0)
-    assert back.device.type == "cuda"
-    assert back.tolist() == [14.0, 2.0, 4.0, 6.0]
+INTERCHANGE = {
+    "torch": """
+there = torch.arange(4.0, device="cuda")
+shared = nb.from_dlpack(there)
+there[0] = 7.0
+torch.cuda.synchronize()
+assert (shared.device, shared.tolist()) == ("cuda:0", [7.0, 1.0, 2.0, 3.0])
+assert nb.tensor(there).device == "cuda:0"
+back = torch.from_dlpack(shared * 2.0)
+assert (back.device.type, back.tolist()) == ("cuda", [14.0, 2.0, 4.0, 6.0])
+""",
+    "jax": """
+there = jax.numpy.arange(4.0)
+assert there.__dlpack_device__()[0] == 2, "JAX without CUDA"
+shared = nb.from_dlpack(there)
+assert (shared.device, shared.tolist()) == ("cuda:0", [0.0, 1.0, 2.0, 3.0])
+assert jax.dlpack.from_dlpack(nb.ones(3, device="cuda")).tolist() == [1.0] * 3
+""",
+}
 
 
-def test_jax_on_the_gpu() -> None:
-    jax = pytest.importorskip("jax")
-    there = jax.numpy.arange(4.0)
-    if there.__dlpack_device__()[0] != 2:
+@pytest.mark.parametrize("library", INTERCHANGE)
+def test_memory_of_other_libraries(library: str, cupy: Any) -> None:
+    """In a process of its own: JAX and PyTorch warn of much that other tests do."""
+    if hasattr(cupy, "is_standin") or find_spec(library) is None:
+        pytest.skip(f"needs a GPU and {library}")
+    script = f"import {library}\nimport nnbackend as nb\n{INTERCHANGE[library]}"
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    if "JAX without CUDA" in done.stderr:
         pytest.skip("needs JAX with CUDA")
-    assert nb.from_dlpack(there).device == "cuda:0"
-    back = jax.dlpack.from_dlpack(nb.ones(3, device="cuda"))
-    assert back.tolist() == [1.0] * 3
+    assert done.returncode == 0, done.stderr
 
 
 def test_of_several_values_for_one_place_the_last_stays() -> None:

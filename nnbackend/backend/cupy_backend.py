@@ -18,7 +18,7 @@ from .cupy_namespace import namespace
 from .cupy_primitives import last_for_each, overrides
 
 PINNED = 1 << 25  # bytes: results up to here are read through page-locked memory, which a system has little of
-GIB = 2**30
+NO_ROOM = "ALLOC_FAILED|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY"  # of what is beside CuPy's pool
 
 
 class CupyBackend(Backend):
@@ -140,11 +140,11 @@ class CupyBackend(Backend):
         """MemoryError with the figures of the device, DeviceError for what CUDA reports. Notes are kept."""
         if not type(error).__module__.startswith("cupy"):
             return None
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or re.search(NO_ROOM, str(error)):
             ours: Exception = self._out_of_memory(error, raw)
         elif "cudaErrorInitializationError" in str(error):
             ours = DeviceError(f"CUDA was started before this process was forked; {SPAWN}.")
-        elif re.search("cudaError|CUDA_ERROR|CUBLAS", str(error)):
+        elif re.search("cudaError|CUDA_ERROR|CUBLAS|CUSOLVER", str(error)):
             said = one_line(f"{type(error).__name__}: {error}")
             ours = DeviceError(f"CUDA reports {said}. An earlier op may have caused it: NNBACKEND_SYNC=1 shows which.")
         else:
@@ -153,21 +153,23 @@ class CupyBackend(Backend):
             ours.add_note(note)
         return ours
 
-    def _out_of_memory(self, error: MemoryError, raw: Any) -> MemoryError:
+    def _out_of_memory(self, error: BaseException, raw: Any) -> MemoryError:
         with raw:
             self.cupy.get_default_memory_pool().free_all_blocks()
         asked = re.search(r"allocating ([\d,]+) bytes", str(error))
-        wanted = f"{int(asked[1].replace(',', '')) / GIB:.2f} GiB" if asked else "more"
-        free, total, used, reserved = (f"{n / GIB:.2f}" for n in self.memory(raw))
+        wanted = _size(int(asked[1].replace(",", ""))) if asked else "more"
+        free, total, used, reserved = map(_size, self.memory(raw))
         return MemoryError(
-            f"out of memory on {self.device_name(raw)}: asked for {wanted}, {used} GiB in use, {reserved} GiB "
-            f"reserved, {free} of {total} GiB free. Use a smaller batch_size, or fit(accumulate=k)."
+            f"out of memory on {self.device_name(raw)}: asked for {wanted}, {used} in use, {reserved} reserved, "
+            f"{free} of {total} free. Use a smaller batch_size, or fit(accumulate=k)."
         )
 
     # -- to and from the host
     def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
         """Upload through page-locked memory (CuPy's way), without waiting for it."""
         with self._explaining(raw), raw:
+            if self.cupy.cuda.pinned_memory.is_memory_pinned(host.ctypes.data):
+                host = host.copy()  # CuPy would read it later, with all that is written to it until then
             return self.cupy.array(host, dtype=self.dtype(host.dtype), order="C")
 
     def to_host(self, x: Array) -> np.ndarray[Any, Any]:
@@ -179,11 +181,8 @@ class CupyBackend(Backend):
 
     def assign(self, y: Array, key: Any, value: Any) -> None:
         """CuPy leaves it open which of several values stays for one place, so all of them become the last one's."""
-        parts = key if isinstance(key, tuple) else (key,)
-        if getattr(value, "ndim", 0) and all(
-            isinstance(part, self.cupy.ndarray) and part.dtype.kind in "iu" for part in parts
-        ):
-            value = last_for_each(self.cupy, value, parts, y.shape)
+        if getattr(value, "ndim", 0):
+            value = last_for_each(self.cupy, value, key, y.shape)
         y[key] = value
 
     def shares(self, x: Array, y: Array) -> bool:
@@ -198,3 +197,7 @@ class CupyBackend(Backend):
     def own(self, x: Array) -> Array:
         """As it is if it owns its memory."""
         return x if x.base is None else x.copy(order="C")
+
+
+def _size(n: int) -> str:
+    return f"{n / 2**30:.2f} GiB" if n >= 2**30 else f"{n / 2**20:.1f} MiB"

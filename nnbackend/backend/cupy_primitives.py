@@ -16,15 +16,23 @@ from .kernels import launch
 SUMMED = ("float32", "float64", "int64")
 
 
-def last_for_each(cupy: Any, value: Array, index: tuple[Array, ...], shape: tuple[int, ...]) -> Array:
-    """`value` for the elements at `index`, with each value replaced by the last one for the same place."""
-    places, where = 0, np.broadcast_shapes(*(part.shape for part in index))
-    for part, n in zip(index, shape, strict=False):
-        places = places * n + cupy.where(part < 0, part + n, part).astype(np.int64)
-    flat = cupy.broadcast_to(places, where).reshape(-1)
-    target = (*where, *shape[len(index) :])
+def last_for_each(cupy: Any, value: Array, key: Any, shape: tuple[int, ...]) -> Array:
+    """`value` for the elements at `key`, with each value replaced by the last one for the same place.
+
+    As it is where `key` has no array of integers, or a mask beside it: then no two are for one place.
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    arrays = [np.asarray(part) if isinstance(part, list) else part for part in parts]
+    if {part.dtype.kind for part in arrays if hasattr(part, "dtype")} not in ({"i"}, {"u"}, {"i", "u"}):
+        return value
+    if all(isinstance(part, cupy.ndarray) for part in parts):
+        shape, tail = shape[: len(parts)], shape[len(parts) :]  # whole rows have one place
+    else:
+        tail = ()
+    places = cupy.arange(math.prod(shape)).reshape(shape)[key]
+    flat, target = places.reshape(-1), (*places.shape, *tail)
     value = value.reshape(value.shape[max(0, value.ndim - len(target)) :])  # NumPy allows axes of length 1 in front
-    rows = cupy.broadcast_to(value, target).reshape(flat.size, -1)
+    rows = cupy.broadcast_to(value, target).reshape(flat.size, math.prod(tail))
     order = cupy.argsort(flat, kind="stable")
     last = order[cupy.searchsorted(flat[order], flat, side="right") - 1]
     return rows[last].reshape(target)

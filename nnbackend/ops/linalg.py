@@ -16,18 +16,22 @@ def solve(a: Array, b: Array) -> Op:
     """X of `a @ x = b`; `b` is (n,) or (..., n, k)."""
     _square(a, "solve")
     x = namespace(a).linalg.solve(a, b)
+    column = len(b.shape) == 1
 
-    def db(dy: Array) -> Array:
-        return unbroadcast(namespace(dy).linalg.solve(a.mT, dy), b.shape)
+    def transposed(dy: Array) -> Array:
+        """The gradient of `b`, before it is summed; a row for each of several `a` is no matrix."""
+        xp = namespace(dy)
+        if not column:
+            return xp.linalg.solve(a.mT, dy)
+        return xp.squeeze(xp.linalg.solve(a.mT, xp.expand_dims(dy, axis=-1)), axis=-1)
 
     def da(dy: Array) -> Array:
-        xp = namespace(dy)
-        g = xp.linalg.solve(a.mT, dy)
-        if len(b.shape) == 1:
+        xp, g = namespace(dy), transposed(dy)
+        if column:
             return unbroadcast(-xp.expand_dims(g, axis=-1) * xp.expand_dims(x, axis=-2), a.shape)
         return unbroadcast(-(g @ x.mT), a.shape)
 
-    return x, (da, db)
+    return x, (da, lambda dy: unbroadcast(transposed(dy), b.shape))
 
 
 def inv(a: Array) -> Op:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from . import _dlpack
-from ._array import check_device, ndarray, new, unsupported
+from ._array import _made, check_device, ndarray, new, unsupported
 from ._core.syncdetect import synchronized
-from .cuda import runtime
+from .cuda import pinned_memory, runtime
+from .cuda.memory import Memory, current_pool
 
 
 def _nested(obj: Any) -> list[Any]:
@@ -39,10 +40,19 @@ def array(
     if host.dtype.char not in "?bBhHiIlLqQefdFD":
         raise ValueError(f"Unsupported dtype {host.dtype}")
     fortran = order == "F" or (order in "KA" and isinstance(obj, np.ndarray) and obj.flags.fnc)
+    if _read_later(obj, host, fortran, blocking):
+        return _made(obj, Memory(obj.nbytes, current_pool(), obj), None)
     made = new(np.array(host, order="F" if fortran else "C", ndmin=ndmin, copy=True), order="K")
     if blocking:
         synchronized("array(blocking=True)")
     return made
+
+
+def _read_later(obj: Any, host: Any, fortran: bool, blocking: bool) -> bool:
+    """CuPy copies page-locked memory when the stream comes to it; here never, so that later writes to it show."""
+    late = isinstance(obj, np.ndarray) and obj.size > 0 < obj.ndim == host.ndim and obj.dtype == host.dtype
+    late = late and obj.flags["F_CONTIGUOUS" if fortran else "C_CONTIGUOUS"]
+    return late and not blocking and pinned_memory.is_memory_pinned(obj.__array_interface__["data"][0])
 
 
 def _hosts(obj: Any) -> Any:

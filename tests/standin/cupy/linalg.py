@@ -20,6 +20,8 @@ def _silently(name: str) -> _Any:
 
     @_functools.wraps(original)
     def call(a: _Any, *others: _Any) -> _Any:
+        if others and others[0].ndim > 1 and a.shape[:-1] != others[0].shape[:-1]:
+            raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
         try:
             return original(a, *others)
         except LinAlgError as error:

@@ -180,12 +180,19 @@ def alloc(size: int) -> MemoryPointer:
     return current_pool().malloc(size)
 
 
+_pinned: dict[int, int] = {}  # where, and how many bytes
+
+
 class PinnedMemoryPointer(bytearray):
     """Page-locked memory: here a plain buffer."""
 
     def __init__(self, size: int) -> None:
         super().__init__(-(-max(size, 1) // _UNIT) * _UNIT)
         self.ptr = np.frombuffer(self, np.uint8).__array_interface__["data"][0]
+        _pinned[self.ptr] = len(self)
+
+    def __del__(self) -> None:
+        _pinned.pop(self.ptr, None)
 
     def size(self) -> int:
         return len(self)
