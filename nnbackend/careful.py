@@ -42,7 +42,7 @@ def _indices(name: str, args: tuple[Any, ...], kw: dict[str, Any]) -> Iterator[t
         yield args[1], args[0].shape[kw.get("axis", 0 if name == "take" else -1)]
     elif name in KEYS:
         key, shape = kw["key"], args[0].shape
-        parts = [part for part in (key if isinstance(key, tuple) else (key,)) if part is not None]
+        parts = [part for part in (key if isinstance(key, tuple) else (key,)) if not isinstance(part, bool | None)]
         left = next((i for i, part in enumerate(parts) if part is ...), len(parts))
         for i, part in enumerate(parts):
             if is_array(part) and backend_of(part).canonical(part.dtype) in INTEGRAL:

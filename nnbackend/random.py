@@ -19,6 +19,7 @@ import math
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,12 @@ def bernoulli_like(x: Array, p: float, key: int, site: int, step: int, rank: int
 def integers_like(x: Array, high: int, key: int, site: int, step: int, rank: int = 0) -> Array:
     """Whole numbers from 0 to `high` - 1, all as likely, of the shape and on the device of `x`, as int64.
 
-    The same as `.integers(0, high, shape)` of NumPy's generator. ValueError unless `high` is from 1 to 2**63.
+    The same as `.integers(0, high, shape)` of NumPy's generator. ValueError unless `high` is from 1 to 2**63, TypeError
+    if it is not whole.
     Draws that would favour some numbers are rejected (Lemire, "Fast random integer generation in an interval", 2019);
     so many are made that the rest suffices but for a chance below 2**-64, and nothing waits for the device.
     """
-    if not 1 <= high <= 1 << 63:
+    if not 1 <= index(high) <= 1 << 63:
         raise ValueError(f"integers_like: expected high from 1 to 2**63, got {high}.")
     xp, n, bits = namespace(x), math.prod(x.shape), 32 if high <= 1 << 32 else 64
     rejected = (1 << bits) % high
@@ -182,7 +184,9 @@ def _numpy_uniform_like(x: HostArray, key: int, site: int, step: int, rank: int 
 
 
 def _numpy_integers_like(x: HostArray, high: int, key: int, site: int, step: int, rank: int = 0) -> Array:
-    return generator(key, site, step, rank).integers(0, high, x.shape) if 1 <= high <= 1 << 63 else NotImplemented
+    return (
+        generator(key, site, step, rank).integers(0, high, x.shape) if 1 <= index(high) <= 1 << 63 else NotImplemented
+    )
 
 
 if KERNELS:  # on the CPU the definitions themselves are the fast versions

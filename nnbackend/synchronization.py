@@ -30,7 +30,8 @@ def synchronizations() -> Iterator[list[str]]:
 
     Noted are, for CuPy and array-api-strict (a pretend device; NumPy is the host): values read (`float(x)`, `if x:`,
     `x.item()`, `x.numpy()`, ...), copies to the host, `synchronize()`, and results whose shape depends on values
-    (`x[mask]`, `nonzero`). Uploads are not, nor what other threads do. Costs nothing where it is not in use.
+    (`x[mask]`, `nonzero`). Uploads are not, nor what other threads do, but for those that bring batches over. Costs
+    nothing where it is not in use.
     """
     global _active
     found: list[str] = []
@@ -42,11 +43,11 @@ def synchronizations() -> Iterator[list[str]]:
     try:
         yield found
     finally:
-        _found.reset(token)
         with _lock:
             _active -= 1
             if not _active:
                 _patches.close()
+        _found.reset(token)
 
 
 @contextmanager

@@ -16,9 +16,11 @@ sys.dont_write_bytecode = False
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 
 ROOT = Path(__file__).parent.parent
-if os.environ.get("NNBACKEND_TEST_CUPY") == "standin":  # here, and in every process that a test starts
-    sys.path.insert(0, standin := str(ROOT / "tests" / "standin"))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (standin, os.environ.get("PYTHONPATH"))))
+FIRST = [str(ROOT)]  # on the path, here and in every process that a test starts
+if os.environ.get("NNBACKEND_TEST_CUPY") == "standin":
+    FIRST.append(str(ROOT / "tests" / "standin"))
+sys.path[:0] = FIRST
+os.environ["PYTHONPATH"] = os.pathsep.join([*FIRST, *filter(None, [os.environ.get("PYTHONPATH")])])
 sys.path.insert(0, str(ROOT / "examples"))  # examples are tested as modules, too
 hypothesis.settings.register_profile("ci", max_examples=25, derandomize=True, deadline=None)
 hypothesis.settings.register_profile("dev", max_examples=10, deadline=None)

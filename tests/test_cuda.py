@@ -101,7 +101,7 @@ def test_a_second_gpu() -> None:
     assert here.rows == there.rows
     net = nn.MLP([2, 4, 1], "tanh").to("cuda:1")
     x = nb.tensor(X, device="cuda:1")
-    there = 'expected work on cuda:1 inside `with nb.device|the array resides'  # the latter if the GPUs share memory
+    there = "expected work on cuda:1 inside `with nb.device|the array resides"  # the latter if the GPUs share memory
     with pytest.raises((DeviceError, UserWarning), match=there):
         net(x)
     with nb.device("cuda:1").stream():
@@ -268,6 +268,17 @@ def test_files_know_no_device(tmp_path: Any) -> None:
     copied = pickle.loads(pickle.dumps(t))
     assert copied.device == "cuda:0"
     np.testing.assert_array_equal(copied.predict(X), t.predict(X))
+
+
+@two_gpus
+def test_data_of_another_gpu_is_brought_over(cupy: Any) -> None:
+    x, y = cupy.asarray(X, dtype="float64"), cupy.asarray(Y, dtype="float64")
+    t = trainer("cuda:1")
+    t.fit(x, y, sample_weight=cupy.ones(4), epochs=1, verbose=False)
+    assert t.history.rows == trainer().fit(X, Y, epochs=1, verbose=False).rows
+    assert t.predict(x).device == x.device
+    classes, weight = cupy.asarray([0, 1, 1, 0]), {"sample_weight": cupy.ones(4), "class_weight": "balanced"}
+    nb.Trainer(nn.MLP([2, 3, 2]), "cross_entropy", device="cuda:1").fit(x, classes, epochs=1, verbose=False, **weight)
 
 
 def test_memory_is_shared_with_other_libraries(cupy: Any) -> None:

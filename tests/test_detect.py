@@ -305,7 +305,7 @@ def test_what_conda_installed_conda_mends(tmp_path, monkeypatch):
 
 
 def run(script, *folders):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, str(Path(__file__).parents[1])])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, os.environ["PYTHONPATH"]])}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script]  # Python 3.12 warns of fork
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")

@@ -72,10 +72,11 @@ def test_what_the_doctor_shows_is_what_it_looks_at():
 
 def test_ci_gpu_reports(tmp_path):
     """What the parts do is seen with `ci/gpu --quick`; here, that it starts, looks for a GPU and writes its report."""
-    done = run("ci/gpu", "environment", "--commit", "1a2b3c4", OUT=str(tmp_path))
+    folder = tmp_path / "not" / "there"
+    done = run("ci/gpu", "environment", "--commit", "1a2b3c4", OUT=str(folder))
     assert (done.returncode, done.stderr) == (0, "")
-    report = (tmp_path / "gpu-results.md").read_text()
+    report = (folder / "gpu-results.md").read_text()
     assert report in done.stdout
     assert re.search(r"^## \d{4}-\d\d-\d\d .*, 1a2b3c4$", report, flags=re.M)
     assert re.search(r"^\| environment \| passed \| .* \| \d+ \|$", report, flags=re.M)
-    assert {path.name for path in tmp_path.iterdir()} == {"environment.log", "gpu-results.md"}
+    assert {path.name for path in folder.iterdir()} == {"environment.log", "gpu-results.md"}

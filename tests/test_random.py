@@ -103,6 +103,8 @@ def test_whole_numbers(shape: Any, dtype: Any, high: int, key: int, site: int, s
 def test_bounds_of_whole_numbers(high: int, device: str) -> None:
     with pytest.raises(ValueError, match=rf"expected high from 1 to 2\*\*63, got {high}\."):
         integers_like(like(3, "float32", device), high, 1, 0, 0)
+    with pytest.raises(TypeError):
+        integers_like(like(3, "float32", device), 2.5, 1, 0, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("p", [0.5, 0.9, 1 - 1e-9])

@@ -203,6 +203,15 @@ def test_dlpack_both_ways_shares_memory():
     assert nb.from_dlpack(nb.tensor([1.0], device=D1)).device == "array_api_strict:device1"
 
 
+def test_what_dlpack_cannot_hand_over():
+    with pytest.raises(DTypeError, match=r"from_dlpack: expected a dtype that numpy has, got another. Cast it first."):
+        nb.asarray(Foreign(np.array(["a"])))
+    with pytest.raises(TypeError, match=r"from_dlpack: expected an array that shows its memory by DLPack, got list."):
+        nb.from_dlpack([1.0])
+    with pytest.raises(DTypeError, match=r"Convert it with np.array\(\.\.\.\)"):
+        nb.from_dlpack(np.ma.array([1.0]))
+
+
 # -- copies and pickles ----------------------------------------------------------------------------
 
 

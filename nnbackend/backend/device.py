@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
-from ..errors import DeviceError, DeviceUnavailableError
+from ..errors import DeviceError, DeviceUnavailableError, DTypeError
 from .base import Array, Backend, Memory, Precision
 from .detect import cuda_status
 from .registry import NUMPY, backend_of, is_array, library_backend
@@ -181,14 +181,24 @@ HOST_MEMORY, CUDA_MEMORY = (1, 3), (2, 13)  # DLPack's numbers: plain and page-l
 def from_dlpack(x: Any) -> Array:
     """An array over the memory that another library shows by DLPack: NumPy's on the host, CuPy's on a GPU.
 
-    DeviceError for memory of other devices.
+    DeviceError for memory of other devices, DTypeError for numbers that NumPy has not.
     """
+    if not hasattr(x, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack: expected an array that shows its memory by DLPack, got {type(x).__name__}.")
     kind, number = x.__dlpack_device__()
     if kind not in HOST_MEMORY + CUDA_MEMORY:
         raise DeviceError(f"from_dlpack: expected memory of the host or of a CUDA GPU, got DLPack's device {kind}.")
     place = _named(f"cuda:{number}") if kind in CUDA_MEMORY else CPU
-    with place.backend.on(place.raw):
-        return place.backend.from_dlpack(x)
+    try:
+        with place.backend.on(place.raw):
+            return place.backend.from_dlpack(x)
+    except (RuntimeError, BufferError) as error:
+        if "dtype" not in str(error).lower():
+            raise
+        got = getattr(x, "dtype", "another")
+        raise DTypeError(
+            f"from_dlpack: expected a dtype that {place.backend.name} has, got {got}. Cast it first."
+        ) from error
 
 
 def to_host(x: Array) -> HostArray:

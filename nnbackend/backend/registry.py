@@ -56,7 +56,8 @@ def backend_of(x: Array) -> Backend:
         register(kind, _BY_LIBRARY.setdefault(library, Backend(library, x.__array_namespace__())))
     else:
         name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-        raise DTypeError(f"expected an array, got {name}. Convert it with nb.tensor(...).")
+        convert = "np.array" if isinstance(x, np.ndarray) else "nb.tensor"
+        raise DTypeError(f"expected an array, got {name}. Convert it with {convert}(...).")
     return BACKENDS[kind]
 
 

@@ -22,7 +22,7 @@ class DataLoader(Passes):
     Batches are on `device`, by default where the data is. Data that is there already is not copied: a memory-mapped
     file is read batch by batch. Other data is `resident`, moved there as a whole, if it takes no more than a quarter of
     the free memory; else its batches are put together on the host, and a thread brings over up to two ahead. True or
-    False decides that; the batches are the same.
+    False decides that, where there is a `device`; the batches are the same.
 
     Each pass is one epoch in an order of its own, given by (seed, epoch); the last batch may be smaller unless
     `drop_last`. `batch_size=None` is one batch of everything.

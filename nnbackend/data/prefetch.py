@@ -45,15 +45,16 @@ def _by_a_thread(batches: Iterator[T], device: Device) -> Generator[T]:
     room, over, here = threading.Semaphore(AHEAD), threading.Event(), device.here()
 
     def work() -> None:
-        error: BaseException | None = None
         try:
             with here():
                 while room.acquire() and not over.is_set() and (batch := next(batches, None)) is not None:
                     ready.put((batch, None))
-        except BaseException as raised:
-            error = raised
-        ready.put((None, error))
+        except BaseException as error:
+            ready.put((None, error))
+        else:
+            ready.put((None, None))
 
+    item: tuple[T | None, BaseException | None]
     thread = threading.Thread(target=copy_context().run, args=(work,), name="nnbackend prefetch", daemon=True)
     thread.start()
     try:
@@ -63,6 +64,8 @@ def _by_a_thread(batches: Iterator[T], device: Device) -> Generator[T]:
         if item[1] is not None:
             raise item[1]
     finally:
+        item = None, None  # else an error keeps itself, and the batches that its traceback sees
         over.set()
         room.release()
-        thread.join(1.0)  # a source that waits for ever must not keep anybody
+        if thread is not threading.current_thread():  # the garbage collector may end this anywhere
+            thread.join(1.0)  # a source that waits for ever must not keep anybody

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ..backend import NUMPY, is_array
+from ..backend import NUMPY, SYNC, is_array
 from ..backend.threads import num_threads
 from ..cells import Cell, Parameter, structure
 from ..errors import RecordingError, RecordingWarning
@@ -166,7 +166,7 @@ class Compiled:
 
     def _slow(self, *args: Any, **kw: Any) -> Any:
         """Find the program for these arguments, or record one."""
-        if self.eager or recorder.get() is not None or not self._lock.acquire(blocking=False):
+        if self.eager or SYNC or recorder.get() is not None or not self._lock.acquire(blocking=False):
             return self.step(*args, **kw)  # also inside another recording, and while another thread is at work here
         try:
             inputs: list[Any] = []

@@ -63,7 +63,7 @@ class Edge:
 
     def weights(self, weight: Any, rows: int | None = None, name: str = "sample_weight", stay: bool = False) -> Tensor:
         """Weights of rows, (rows,); those of all `rows` are scaled to a mean of 1."""
-        t = row_weights(weight, rows, name)
+        t = row_weights(weight, rows, name, self.device)
         if rows is not None:  # their sum may be more than the dtype of the model holds
             host = to_host(t.data).astype("float64")
             t = Tensor(host / host.mean())
@@ -92,7 +92,7 @@ class Edge:
     def _nest(self, data: Any, name: str, whole: Callable[[Any], bool], check: bool, stay: bool) -> Any:
         parts = nested(data)
         if parts is None:
-            t = checked(data, name) if check else data
+            t = checked(data, name, self.device) if check else data
             narrow = t.dtype in FLOATING and t.dtype.itemsize > self.dtype.itemsize
             if check and narrow and not (stay and in_file(t)):  # large numbers may not fit
                 _check_finite(t, f"{name} in {self.dtype}", self.dtype)
@@ -115,17 +115,20 @@ def nested(data: Any) -> dict[Any, Any] | None:
     return None
 
 
-def checked(data: Any, name: str) -> Tensor:
-    """Rows of finite numbers, as they are."""
+def checked(data: Any, name: str, device: Device | None = None) -> Tensor:
+    """Rows of finite numbers, as they are; those of another GPU than this `device` are brought over first."""
     t = _rows(data, name)
+    t = t if device is None or t.device == CPU else t.to(device)
     if t.dtype in FLOATING:
         _check_finite(t, name)
     return t
 
 
-def row_weights(weight: Any, rows: int | None = None, name: str = "sample_weight") -> Tensor:
+def row_weights(
+    weight: Any, rows: int | None = None, name: str = "sample_weight", device: Device | None = None
+) -> Tensor:
     """Weights of rows, (rows,), as they are. ValueError if they are negative, or those of all rows 0."""
-    t = checked(weight, name)
+    t = checked(weight, name, device)
     if t.ndim != 1 or (rows is not None and len(t) != rows):
         expected = "(rows,)" if rows is None else f"({rows},)"
         raise ShapeError(f"{name}: expected one weight a row, shape {expected}, got {t.shape}.")

@@ -96,7 +96,7 @@ class Intake:
             return weight
         if y is None or self.objective.only is None:
             raise ValueError("fit: expected class_weight for arrays and one output, got a stream or several outputs.")
-        labels = checked(y, "y")
+        labels = checked(y, "y", self.edge.device)
         if self.objective.outputs()["multilabel"] and labels.ndim > 1 and labels.shape[1] > 1:
             raise ValueError(
                 f"fit: expected one class a row for class_weight, got several labels, y of shape {labels.shape}. "
@@ -105,7 +105,9 @@ class Intake:
         of_classes = class_weights(labels, class_weight)
         if weight is None:
             return of_classes
-        return of_classes * Tensor(to_host(row_weights(weight, len(labels)).data).astype("float64"))
+        return of_classes * Tensor(
+            to_host(row_weights(weight, len(labels), device=self.edge.device).data).astype("float64")
+        )
 
 
 def class_weights(y: Tensor, class_weight: Any) -> Tensor:

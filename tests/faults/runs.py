@@ -171,7 +171,7 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 
 def start(name: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
     """A process that does one of the jobs below."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
     command = [sys.executable, __file__, name, *map(str, arguments)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, text=True, **{**pipes, **options})
