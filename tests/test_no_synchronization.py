@@ -11,6 +11,7 @@ from schedule_case import COMPOSED, SINGLE, made, two_groups
 import nnbackend as nb
 from nnbackend import data, nn, optim, tree
 from nnbackend import functional as F
+from nnbackend.errors import LabelError
 from nnbackend.testing import no_synchronization, synchronizations
 
 RULES = sorted(
@@ -175,6 +176,36 @@ def test_how_often_fit_looks_does_not_depend_on_the_steps(case, device):
         counts.append(looks(5, **settings))
         assert counts[-1] == looks(20, **settings)
     assert counts[0] == counts[1]  # it looks at reports alone
+
+
+@on_far_devices
+def test_a_fit_of_batches_that_are_there_does_not_look_at_each(device):
+    """Rows are checked once; batches come anew, and are checked on the host alone."""
+    counts = []
+    for batch_size in (5, 20):
+        run = classifier(device)
+        loader = data.DataLoader(X, LABELS, batch_size=batch_size, seed=0, device=device)
+        with synchronizations() as found:
+            run.fit(loader, verbose=False, check=False)
+        counts.append(len(found))
+    assert counts[0] == counts[1]
+
+
+@on_far_devices
+def test_labels_on_a_device_are_checked_once(device):
+    """Fault 35: CuPy would take them modulo the classes."""
+    wrong = LABELS.copy()
+    wrong[17] = 5
+    x, y, bad = on(device, X, LABELS, wrong)
+    for labels in (y, bad):
+        labels = nb.asarray(labels.data)  # as others made them
+        run = classifier(device)
+        if labels.data is bad.data:
+            with pytest.raises(LabelError, match=r"1 of 40 labels outside 0\.\.1 \(first: row 17 = 5\)"):
+                run.fit(x, labels, verbose=False, check=False)
+        else:
+            run.fit(x, labels, verbose=False, check=False)
+            assert run.steps
 
 
 @on_far_devices

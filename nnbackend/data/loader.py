@@ -117,10 +117,11 @@ def bounded(part: Tensor, whole: Tensor) -> Tensor:
     return part
 
 
-def ranged(t: Tensor) -> Tensor:
-    """Whole numbers on the host know their range from now on."""
-    if t.dtype in INTEGRAL and t.size and not hasattr(t, "bounds") and backend_of(t.data) is NUMPY:
-        t.bounds = int(t.data.min()), int(t.data.max())
+def ranged(t: Tensor, anywhere: bool = False) -> Tensor:
+    """Whole numbers on the host know their range from now on; those `anywhere` too, if it is worth waiting for."""
+    if t.dtype in INTEGRAL and t.size and not hasattr(t, "bounds") and (anywhere or backend_of(t.data) is NUMPY):
+        xp = namespace(t.data)
+        t.bounds = int(xp.min(t.data)), int(xp.max(t.data))
     return t
 
 

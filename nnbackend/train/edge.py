@@ -54,9 +54,9 @@ class Edge:
     def batch(self, parts: Sequence[Any], check: bool, names: Sequence[str] = ("X", "y", "weight")) -> tuple[Any, ...]:
         """Inputs, targets and weights of a batch, where the model can use them."""
         x, *others = parts
-        moved = [self.inputs(x, names[0], check)]
+        moved = [self._nest(x, names[0], lambda key: self.whole, check, False, once=False)]
         if others:
-            moved.append(self.targets(others[0], names[1], check))
+            moved.append(self._nest(others[0], names[1], self.classes, check, False, once=False))
         if len(others) > 1:
             moved.append(self.weights(others[1], None, names[2]) if check else self.moved(others[1], False))
         return tuple(moved)
@@ -89,18 +89,20 @@ class Edge:
         away = [t for t in leaves(form) if t.device == CPU != self.device]
         return fits(sum(t.size * max(t.dtype.itemsize, self.dtype.itemsize) for t in away), self.device)
 
-    def _nest(self, data: Any, name: str, whole: Callable[[Any], bool], check: bool, stay: bool) -> Any:
+    def _nest(
+        self, data: Any, name: str, whole: Callable[[Any], bool], check: bool, stay: bool, once: bool = True
+    ) -> Any:
         parts = nested(data)
         if parts is None:
-            t = checked(data, name, self.device) if check else data
+            t = checked(data, name, self.device, once) if check else data
             narrow = t.dtype in FLOATING and t.dtype.itemsize > self.dtype.itemsize
-            if check and narrow and not (stay and in_file(t)):  # large numbers may not fit
+            if check and narrow and not (stay and in_file(t)) and _looked_at(t, once):  # large numbers may not fit
                 _check_finite(t, f"{name} in {self.dtype}", self.dtype)
             return t if stay else self.moved(t, whole(None))
         if not parts:
             raise DataError(f"{name}: expected at least one array, got an empty {type(data).__name__}.")
         made = {
-            key: self._nest(part, f"{name}[{key!r}]", lambda _, key=key: whole(key), check, stay)  # type: ignore[misc]
+            key: self._nest(part, f"{name}[{key!r}]", lambda _, key=key: whole(key), check, stay, once)  # type: ignore[misc]
             for key, part in parts.items()
         }
         return made if isinstance(data, Mapping) else tuple(made.values())
@@ -115,13 +117,20 @@ def nested(data: Any) -> dict[Any, Any] | None:
     return None
 
 
-def checked(data: Any, name: str, device: Device | None = None) -> Tensor:
-    """Rows of finite numbers, as they are; those of another GPU than this `device` are brought over first."""
+def checked(data: Any, name: str, device: Device | None = None, once: bool = True) -> Tensor:
+    """Rows of finite numbers, as they are; those of another GPU than this `device` are brought over first.
+
+    If this is not done `once` but for each batch, those on a GPU are not looked at, for that would be to wait.
+    """
     t = _rows(data, name)
     t = t if device is None or t.device == CPU else t.to(device)
-    if t.dtype in FLOATING:
+    if t.dtype in FLOATING and _looked_at(t, once):
         _check_finite(t, name)
-    return t
+    return ranged(t, anywhere=once)
+
+
+def _looked_at(t: Tensor, once: bool) -> bool:
+    return once or backend_of(t.data) is NUMPY
 
 
 def row_weights(
