@@ -200,6 +200,8 @@ def test_dlpack_both_ways_shares_memory():
         assert (t.tolist(), str(t.dtype), t.requires_grad) == ([1.0, 2.0], "float32", False)
         assert not np.shares_memory(nb.from_dlpack(source, copy=True).data, a)
         assert nb.from_dlpack(source, device=D1).device == "array_api_strict:device1"
+        assert np.shares_memory(nb.asarray(source).data, a)
+        assert not np.shares_memory(nb.tensor(source).data, a)
     assert nb.from_dlpack(nb.tensor([1.0], device=D1)).device == "array_api_strict:device1"
 
 
