@@ -1,6 +1,7 @@
 """Random programs, planned and replayed, give what eager execution gives, to the last bit."""
 
 import math
+import tracemalloc
 
 import hypothesis
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 import nnbackend as nb
 from nnbackend.backend import namespace
 from nnbackend.cells import Buffer
-from nnbackend.program import compiled, entry
+from nnbackend.program import compiled, entry, interpret
 from nnbackend.program.graph import Node, is_view
 from nnbackend.program.replay_numpy import blocks, schedule
 
@@ -330,3 +331,24 @@ def test_parts_are_views_that_keep_what_they_show():
     fast = nb.compile(step)
     for _ in range(4):
         np.testing.assert_array_equal(fast(x, y, w, v).numpy(), step(x, y, w, v).numpy())
+
+
+def test_running_one_operation_after_the_other_lets_go_of_what_nobody_needs():
+    """As on a GPU, whose memory is dear."""
+    x = nb.ones((1 << 17,))
+
+    def step(x):
+        for _ in range(30):
+            x = nb.tanh(x) + 0.5
+        return nb.sum(x)
+
+    replayed = nb.compile(step)
+    want = [replayed(x) for _ in range(3)][-1]
+    tracemalloc.start()
+    try:
+        got = interpret.run(replayed.program, [x.data])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert float(got[0]) == float(want)
+    assert peak < 5 * x.data.nbytes

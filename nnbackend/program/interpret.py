@@ -25,12 +25,17 @@ def run(program: Program, inputs: Sequence[Any]) -> list[Any]:
         if g.enters:
             bring(g.parameter._gradient, g.home.array)
     values: dict[Node, Any] = {}
+    left = program.uses()  # what nobody needs any more is let go of
     for n in program.nodes:
         values[n] = _leaf(n, inputs) if n.value is not None and n.op != "check" else None
         if n.op == "check":
             n.value(*called(n, [values[i] for i in n.inputs])[0])
         elif values[n] is None:
             values[n] = apply(n, [values[i] for i in n.inputs], program.library)
+        for i in n.inputs:
+            left[i] -= 1
+            if not left[i]:
+                del values[i]
     copy = program.library.copy
     outputs = [copy(values[n]) if is_array(values[n]) else values[n] for n in program.outputs]
     fresh = [(cell, copy(values[n])) for cell, n in program.updates]
