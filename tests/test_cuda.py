@@ -281,6 +281,13 @@ def test_data_of_another_gpu_is_brought_over(cupy: Any) -> None:
     nb.Trainer(nn.MLP([2, 3, 2]), "cross_entropy", device="cuda:1").fit(x, classes, epochs=1, verbose=False, **weight)
 
 
+def test_subclasses_of_its_arrays_are_cupys(cupy: Any) -> None:
+    class Mine(cupy.ndarray):  # type: ignore[misc, name-defined]
+        pass
+
+    assert nb.asarray(Mine((3,), "float32")).device == "cuda:0"
+
+
 def test_memory_is_shared_with_other_libraries(cupy: Any) -> None:
     x = cupy.arange(4, dtype="float32")
     shared = nb.from_dlpack(x)

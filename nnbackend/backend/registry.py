@@ -49,7 +49,7 @@ def backend_of(x: Array) -> Backend:
     library = kind.__module__.partition(".")[0]
     base = next((b for b in kind.__mro__ if b in BACKENDS), None)
     if _is_cupys(kind):
-        register(kind, library_backend(library))
+        register(kind, library_backend("cupy"))
     elif base is not None and not isinstance(x, np.ndarray):  # a subclass of Tensor; NumPy's own may mean anything
         register(kind, BACKENDS[base])
     elif hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray):
