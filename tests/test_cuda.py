@@ -278,7 +278,8 @@ def test_data_of_another_gpu_is_brought_over(cupy: Any) -> None:
     assert t.history.rows == trainer().fit(X, Y, epochs=1, verbose=False).rows
     assert t.predict(x).device == x.device
     classes, weight = cupy.asarray([0, 1, 1, 0]), {"sample_weight": cupy.ones(4), "class_weight": "balanced"}
-    nb.Trainer(nn.MLP([2, 3, 2]), "cross_entropy", device="cuda:1").fit(x, classes, epochs=1, verbose=False, **weight)
+    net = nn.MLP([2, 3, 2], "tanh")
+    nb.Trainer(net, "cross_entropy", device="cuda:1", seed=0).fit(x, classes, epochs=1, verbose=False, **weight)
 
 
 def test_subclasses_of_its_arrays_are_cupys(cupy: Any) -> None:
