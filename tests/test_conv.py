@@ -108,7 +108,7 @@ def test_the_line_of_a_layer():
 
 
 def test_the_start_is_pytorchs():
-    layer = nn.Conv2d(8, 64, 3, groups=2)
+    layer = nn.Conv2d(8, 64, 3, groups=2).init(seed=0)
     bound = 1 / 6  # 4 channels of 9 weights
     for p in layer.parameters():
         assert 0.9 * bound < np.abs(p.numpy()).max() <= bound
