@@ -93,9 +93,7 @@ class DataLoader(Passes):
         """The order of the rows in this epoch, drawn on the host, on the device of the data; None as they stand."""
         if not self.shuffle:
             return None
-        order = permutation(self.rows, self.key, site_of("DataLoader"), self.epoch)
-        place = self.arrays[0].device
-        return order if place == CPU else place.put(order)
+        return permutation(self.rows, self.key, site_of("DataLoader"), self.epoch, device=self.arrays[0].device)
 
     def _batch(self, a: Tensor, i: int, order: Any) -> Tensor:
         """Batch `i` of the rows of `a` as a Tensor of its own, so that no change of it comes back to `a`."""
