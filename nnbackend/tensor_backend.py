@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ _total = lift(reduce.sum)
 _conv, _conv_transpose = lift(conv.conv), lift(conv.conv_transpose)
 _PRIMITIVES: dict[str, Callable[..., Any]] = {
     "total": lambda x, axis: _total(x, axis=axis),
+    "product": operator.matmul,
     "logistic": lift(activation.sigmoid),
     "gather": lift(index.gather),
     "scatter_add": array.scatter_add,

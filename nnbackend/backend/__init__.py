@@ -21,7 +21,19 @@ from .device import (
     to_host,
 )
 from .norm import normalized, normalized_back
-from .primitive import PRIMITIVES, erf, gather, logistic, one_hot, place, primitive, scatter_add, total
+from .primitive import (
+    PRIMITIVES,
+    affine,
+    erf,
+    gather,
+    logistic,
+    one_hot,
+    place,
+    primitive,
+    product,
+    scatter_add,
+    total,
+)
 from .recurrent import gru, gru_back, lstm, lstm_back, rnn, rnn_back
 from .registry import (
     BACKENDS,
@@ -54,6 +66,7 @@ __all__ = [
     "Ints",
     "Memory",
     "Pairs",
+    "affine",
     "assign",
     "attention",
     "attention_back",
@@ -86,6 +99,7 @@ __all__ = [
     "place",
     "places",
     "primitive",
+    "product",
     "register",
     "rnn",
     "rnn_back",

@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from .base import Array
-from .primitive import PRIMITIVES, primitive
+from .primitive import PRIMITIVES, primitive, product
 from .registry import namespace
 
 
@@ -34,7 +34,7 @@ def attention(
     for i, rows in enumerate(blocks(q.shape[-2], k.shape[-2])):
         s = scores(q, k, mask, scale, causal, rows)
         w, total, top = softened(s)
-        means.append((w * _kept(s, p, key, site, step, i) if p else w) @ v / total)
+        means.append(product(w * _kept(s, p, key, site, step, i) if p else w, v) / total)
         logarithms.append(xp.log(total) + top)
     return _joined(xp, means), _joined(xp, logarithms)
 
@@ -50,15 +50,15 @@ def attention_back(
     slope = xp.sum(dy * y, axis=-1, keepdims=True)
     for i, rows in enumerate(blocks(q.shape[-2], k.shape[-2])):
         s = scores(q, k, mask, scale, causal, rows)
-        w, dw = xp.exp(s - logs[..., rows, :]), dy[..., rows, :] @ v.mT
+        w, dw = xp.exp(s - logs[..., rows, :]), product(dy[..., rows, :], v.mT)
         if p:
             kept = _kept(s, p, key, site, step, i)
-            dv, dw = dv + (w * kept).mT @ dy[..., rows, :], dw * kept
+            dv, dw = dv + product((w * kept).mT, dy[..., rows, :]), dw * kept
         else:
-            dv = dv + w.mT @ dy[..., rows, :]
+            dv = dv + product(w.mT, dy[..., rows, :])
         ds = w * (dw - slope[..., rows, :])
-        dqs.append(ds @ k * scale)
-        dk = dk + ds.mT @ (q[..., rows, :] * scale)
+        dqs.append(product(ds, k) * scale)
+        dk = dk + product(ds.mT, q[..., rows, :] * scale)
         if masked:
             dmasks.append(ds)
     dq = _joined(xp, dqs)
@@ -68,7 +68,7 @@ def attention_back(
 def scores(q: Array, k: Array, mask: Any, scale: float, causal: bool, rows: slice) -> Array:
     """Those of the queries in `rows`; -inf where they may not look."""
     xp = namespace(q)
-    s = (q[..., rows, :] * scale) @ k.mT
+    s = product(q[..., rows, :] * scale, k.mT)
     if causal:
         at = xp.arange(rows.start, rows.stop, device=q.device)
         mask = xp.expand_dims(at, axis=1) >= xp.arange(k.shape[-2], device=q.device)

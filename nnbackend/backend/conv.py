@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from .base import Array
-from .primitive import primitive
+from .primitive import primitive, product
 from .registry import namespace
 
 Ints: TypeAlias = tuple[int, ...]
@@ -65,7 +65,7 @@ def conv(x: Array, w: Array, stride: Ints, padding: Pairs, dilation: Ints, group
     columns = unfold(x, kernel, stride, padding, dilation)
     n, c, k, m = columns.shape
     rows = xp.reshape(w, (groups, w.shape[0] // groups, c // groups * k))
-    y = rows @ xp.reshape(columns, (n, groups, c // groups * k, m))
+    y = product(rows, xp.reshape(columns, (n, groups, c // groups * k, m)))
     return xp.reshape(y, (n, w.shape[0], *places(x.shape[2:], kernel, stride, padding, dilation)))
 
 
@@ -75,7 +75,7 @@ def conv_transpose(y: Array, w: Array, size: Ints, stride: Ints, padding: Pairs,
     xp, kernel = namespace(y), w.shape[2:]
     n, (o, c), k, m = y.shape[0], w.shape[:2], math.prod(kernel), math.prod(y.shape[2:])
     rows = xp.reshape(w, (groups, o // groups, c * k))
-    columns = xp.matrix_transpose(rows) @ xp.reshape(y, (n, groups, o // groups, m))
+    columns = product(xp.matrix_transpose(rows), xp.reshape(y, (n, groups, o // groups, m)))
     return fold(xp.reshape(columns, (n, groups * c, k, m)), size, kernel, stride, padding, dilation)
 
 
@@ -85,5 +85,5 @@ def conv_weight(y: Array, x: Array, kernel: Ints, stride: Ints, padding: Pairs, 
     xp, columns = namespace(y), unfold(x, kernel, stride, padding, dilation)
     n, c, k, m = columns.shape
     columns = xp.reshape(columns, (n, groups, c // groups * k, m))
-    w = xp.reshape(y, (n, groups, y.shape[1] // groups, m)) @ xp.matrix_transpose(columns)
+    w = product(xp.reshape(y, (n, groups, y.shape[1] // groups, m)), xp.matrix_transpose(columns))
     return xp.reshape(xp.sum(w, axis=0), (y.shape[1], c // groups, *kernel))

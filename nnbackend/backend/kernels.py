@@ -46,4 +46,9 @@ def function(name: str, kernel: str, *options: str) -> Any:
 def launch(name: str, kernel: str, threads: int, *arguments: Any) -> None:
     """Run a kernel of the file `name` with at least so many threads, on CuPy's current device and stream."""
     if threads:
-        function(name, kernel)((-(-threads // BLOCK),), (BLOCK,), arguments)
+        start(name, kernel, (-(-threads // BLOCK),), BLOCK, *arguments)
+
+
+def start(name: str, kernel: str, blocks: tuple[int, ...], threads: int, *arguments: Any, shared: int = 0) -> None:
+    """Run a kernel of the file `name` as so many blocks of so many threads, with `shared` bytes in common for each."""
+    function(name, kernel)(blocks, (threads,), arguments, shared_mem=shared)

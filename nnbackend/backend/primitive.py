@@ -41,6 +41,21 @@ def total(x: Array, axis: int | tuple[int, ...] | None) -> Array:
 
 
 @primitive
+def product(a: Array, b: Array) -> Array:
+    """The product of two matrices, or of two stacks of them that broadcast."""
+    return a @ b
+
+
+@primitive
+def affine(x: Array, w: Array, b: Array | None) -> Array:
+    """`x @ w.T + b`: rows (n, i), (o, i), (o,) -> (n, o)."""
+    y = product(x, w.T)
+    if b is not None:
+        y += b
+    return y
+
+
+@primitive
 def logistic(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow for any x."""
     xp = namespace(x)
@@ -63,7 +78,7 @@ def scatter_add(dy: Array, index: Array, rows: int) -> Array:
     xp = namespace(dy)
     tail = dy.shape[len(index.shape) :]
     hot = one_hot(xp.reshape(index, (-1,)), rows, dy.dtype)
-    summed = xp.matrix_transpose(hot) @ xp.reshape(dy, (hot.shape[0], math.prod(tail)))
+    summed = product(xp.matrix_transpose(hot), xp.reshape(dy, (hot.shape[0], math.prod(tail))))
     return xp.reshape(summed, (rows, *tail))
 
 

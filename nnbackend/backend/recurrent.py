@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Array
-from .primitive import logistic, primitive
+from .primitive import affine, logistic, primitive, product
 from .registry import namespace
 
 
@@ -19,7 +19,7 @@ def rnn(z: Array, h0: Array, w: Array, nonlinearity: str, reverse: bool) -> Arra
     """The states (t, n, h): h = tanh(z + h @ w.T), or the positive part of that."""
     xp, h, states = namespace(z), h0, []
     for t in _order(z, reverse):
-        h = z[t, ...] + h @ w.T
+        h = z[t, ...] + product(h, w.T)
         h = xp.tanh(h) if nonlinearity == "tanh" else xp.maximum(h, 0.0)
         states.append(h)
     return _stacked(states, reverse)
@@ -33,7 +33,7 @@ def rnn_back(y: Array, w: Array, dy: Array, nonlinearity: str, reverse: bool) ->
     slope = 1.0 - y * y if nonlinearity == "tanh" else xp.astype(y > 0.0, y.dtype)
     for t in _order(y, not reverse):
         dz = (dh + dy[t, ...]) * slope[t, ...]
-        dh = dz @ w
+        dh = product(dz, w)
         dzs.append(dz)
     return _stacked(dzs, not reverse), dh
 
@@ -47,7 +47,7 @@ def gru(z: Array, h0: Array, w: Array, b: Any, reverse: bool) -> tuple[Array, Ar
     xp, h, states, kept = namespace(z), h0, [], []
     for t in _order(z, reverse):
         zr, zu, zc = _parts(z[t, ...], 3)
-        mr, mu, m = _parts(h @ w.T if b is None else h @ w.T + b, 3)
+        mr, mu, m = _parts(affine(h, w, b), 3)
         r, u = logistic(zr + mr), logistic(zu + mu)
         c = xp.tanh(zc + r * m)
         h = c + u * (h - c)
@@ -69,7 +69,7 @@ def gru_back(gates: Array, y: Array, h0: Array, w: Array, dy: Array, reverse: bo
         du = dh * (_before(y, h0, t, reverse) - c) * (u * (1.0 - u))
         dms.append(xp.concat([dr, du, dc * r], axis=-1))
         dzs.append(xp.concat([dr, du, dc], axis=-1))
-        dh = dh * u + dms[-1] @ w
+        dh = dh * u + product(dms[-1], w)
     return _stacked(dzs, not reverse), _stacked(dms, not reverse), dh
 
 
@@ -79,11 +79,11 @@ def lstm(z: Array, h0: Array, c0: Array, w: Array, p: Any, reverse: bool) -> tup
     xp, h, c = namespace(z), h0, c0
     kept: tuple[list[Array], ...] = ([], [], [], [])
     for t in _order(z, reverse):
-        i, f, g, o = _parts(z[t, ...] + h @ w.T, 4)
+        i, f, g, o = _parts(z[t, ...] + product(h, w.T), 4)
         i, f, g, o = logistic(i), logistic(f), xp.tanh(g), logistic(o)
         c = f * c + i * g
         s = xp.tanh(c)
-        h = o * s if p is None else (o * s) @ p.T
+        h = o * s if p is None else product(o * s, p.T)
         for parts, x in zip(kept, (h, c, s, xp.stack([i, f, g, o], axis=0)), strict=True):
             parts.append(x)
     y, c, s = (_stacked(parts, reverse) for parts in kept[:3])
@@ -104,12 +104,12 @@ def lstm_back(
         i, f, g, o = (gates[k, t, ...] for k in range(4))
         dh = dh + dy[t, ...]
         dhs.append(dh)
-        dh = dh if p is None else dh @ p
+        dh = dh if p is None else product(dh, p)
         dm = dm + dh * (o * (1.0 - s[t, ...] * s[t, ...]))
         dm = dm if dc is None else dm + dc[t, ...]
         di, df = dm * g * (i * (1.0 - i)), dm * _before(c, c0, t, reverse) * (f * (1.0 - f))
         dzs.append(xp.concat([di, df, dm * i * (1.0 - g * g), dh * s[t, ...] * (o * (1.0 - o))], axis=-1))
-        dm, dh = dm * f, dzs[-1] @ w
+        dm, dh = dm * f, product(dzs[-1], w)
     back = (_stacked(dzs, not reverse), dh, dm)
     return back if p is None else (*back, _stacked(dhs, not reverse))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..backend import Array, attention, attention_back, namespace, scores, softened
+from ..backend import Array, attention, attention_back, namespace, product, scores, softened
 from .core import Op, joint, shape_of, unbroadcast
 
 
@@ -40,8 +40,8 @@ def attention_weights(q: Array, k: Array, mask: Array | None = None, *, scale: f
         ds = dw * w
         ds = ds - w * namespace(dw).sum(ds, axis=-1, keepdims=True)
         return (
-            unbroadcast(ds @ k * scale, q.shape) if needs[0] else None,
-            unbroadcast(ds.mT @ (q * scale), k.shape) if needs[1] else None,
+            unbroadcast(product(ds, k) * scale, q.shape) if needs[0] else None,
+            unbroadcast(product(ds.mT, q * scale), k.shape) if needs[1] else None,
             *(unbroadcast(ds, shape_of(mask)) if need else None for need in needs[2:]),
         )
 

@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..backend import Array, namespace, total
+from ..backend import Array, affine, namespace, product, total
 from ..errors import ShapeError
 from .core import Op, axis_of, unbroadcast
 
 
 def matmul(a: Array, b: Array) -> Op:
     """`a @ b` in all ranks: vectors, matrices, and stacks of matrices that broadcast."""
-    y = a @ b
+    y = product(a, b)
     if len(a.shape) == 2 and len(b.shape) == 2:
-        return y, (lambda dy: dy @ b.mT, lambda dy: a.mT @ dy)
+        return y, (lambda dy: product(dy, b.mT), lambda dy: product(a.mT, dy))
 
     def matrices(dy: Array) -> tuple[Array, Array, Array]:
         xp = namespace(dy)
@@ -26,11 +26,11 @@ def matmul(a: Array, b: Array) -> Op:
 
     def da(dy: Array) -> Array:
         am, bm, dy = matrices(dy)
-        return namespace(dy).reshape(unbroadcast(dy @ bm.mT, am.shape), a.shape)
+        return namespace(dy).reshape(unbroadcast(product(dy, bm.mT), am.shape), a.shape)
 
     def db(dy: Array) -> Array:
         am, bm, dy = matrices(dy)
-        return namespace(dy).reshape(unbroadcast(am.mT @ dy, bm.shape), b.shape)
+        return namespace(dy).reshape(unbroadcast(product(am.mT, dy), bm.shape), b.shape)
 
     return y, (da, db)
 
@@ -43,14 +43,12 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Op:
 
     if not x.shape or x.shape[-1] != w.shape[-1]:
         raise ShapeError(f"expected input (..., {w.shape[-1]}), got {x.shape}")
-    y = rows(x) @ w.T  # a stack of matrices as one: one large product
-    if b is not None:
-        y += b
+    y = affine(rows(x), w, b)  # a stack of matrices as one: one large product
     if len(x.shape) == 2:
-        return y, (lambda dy: dy @ w, lambda dy: dy.T @ x, lambda dy: total(dy, 0))
+        return y, (lambda dy: product(dy, w), lambda dy: product(dy.T, x), lambda dy: total(dy, 0))
     return namespace(x).reshape(y, (*x.shape[:-1], w.shape[0])), (
-        lambda dy: namespace(dy).reshape(rows(dy) @ w, x.shape),
-        lambda dy: rows(dy).T @ rows(x),
+        lambda dy: namespace(dy).reshape(product(rows(dy), w), x.shape),
+        lambda dy: product(rows(dy).T, rows(x)),
         lambda dy: total(rows(dy), 0),
     )
 
@@ -82,7 +80,7 @@ def tensordot(a: Array, b: Array, axes: int | tuple[Sequence[int], Sequence[int]
     shape = (*(a.shape[i] for i in free_a), *(b.shape[i] for i in free_b))
     rows = xp.reshape(xp.permute_dims(a, (*free_a, *left)), (math.prod(a.shape[i] for i in free_a), k))
     columns = xp.reshape(xp.permute_dims(b, (*right, *free_b)), (k, math.prod(b.shape[i] for i in free_b)))
-    return xp.reshape(rows @ columns, shape)
+    return xp.reshape(product(rows, columns), shape)
 
 
 def einsum(subscripts: str, *operands: Array) -> Array:
@@ -182,6 +180,6 @@ def _contract(a: Array, la: str, b: Array, lb: str, needed: set[str]) -> tuple[A
         order = tuple(letters.index(c) for block in blocks for c in block)
         return xp.reshape(xp.permute_dims(x, order), tuple(math.prod(length[c] for c in block) for block in blocks))
 
-    product = arranged(a, la, batch, rows, summed) @ arranged(b, lb, batch, summed, columns)
+    y = product(arranged(a, la, batch, rows, summed), arranged(b, lb, batch, summed, columns))
     letters = batch + rows + columns
-    return xp.reshape(product, tuple(length[c] for c in letters)), "".join(letters)
+    return xp.reshape(y, tuple(length[c] for c in letters)), "".join(letters)

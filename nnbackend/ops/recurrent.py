@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..backend import Array, namespace, total
+from ..backend import Array, namespace, product, total
 from ..backend import gru as _gru
 from ..backend import gru_back as _gru_back
 from ..backend import lstm as _lstm
@@ -66,7 +66,7 @@ def lstm(
         dx, *parameters = _affine(x, w_ih, _before(y, h0, reverse), dz, dz, (needs[0], *needs[3:7]))
         given = [dx, dh if needs[1] else None, dc0 if needs[2] else None, *parameters]
         if states and needs[7]:
-            given.append(_rows(states[0]).T @ _rows(gates[3, ...] * curved))
+            given.append(product(_rows(states[0]).T, _rows(gates[3, ...] * curved)))
         return (*given, *(None,) * (len(needs) - len(given)))
 
     return (y, c), joint(back)
@@ -79,7 +79,7 @@ def _rows(x: Array) -> Array:
 
 def _projected(x: Array, w: Array, *biases: Any) -> Array:
     """The inputs' part of the gates, with these biases: (t, n, gates * h)."""
-    z = _rows(x) @ w.T
+    z = product(_rows(x), w.T)
     given = [b for b in biases if b is not None]
     if given:
         z += sum(given[1:], given[0])
@@ -97,8 +97,8 @@ def _affine(
 ) -> tuple[Array | None, ...]:
     """The gradients of inputs, weights and biases from those of what inputs (`dz`) and states (`dm`) add."""
     rows = _rows(dz)
-    dx = namespace(dz).reshape(rows @ w_ih, x.shape) if needs[0] else None
-    dw_ih = rows.T @ _rows(x) if needs[1] else None
-    dw_hh = _rows(dm).T @ _rows(before) if needs[2] else None
+    dx = namespace(dz).reshape(product(rows, w_ih), x.shape) if needs[0] else None
+    dw_ih = product(rows.T, _rows(x)) if needs[1] else None
+    dw_hh = product(_rows(dm).T, _rows(before)) if needs[2] else None
     biases = [total(_rows(d), 0) if need else None for d, need in zip((dz, dm), needs[3:5], strict=False)]
     return (dx, dw_ih, dw_hh, *biases)

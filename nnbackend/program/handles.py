@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..backend import PRIMITIVES, Array, Backend, device_of, register
+from ..backend import NUMPY, PRIMITIVES, Array, Backend, device_of, register
 from .namespace import TraceNamespace
 from .traced import Traced
 
@@ -22,7 +22,8 @@ def handles_of(backend: Backend) -> tuple[type[Traced], TraceNamespace]:
     return _KINDS[backend]
 
 
-OPEN = frozenset({"normalized", "normalized_back"})  # recorded in array functions, which share blocks with others
+# Recorded in array functions, which share blocks with others, unless a GPU has a kernel for them.
+OPEN = frozenset({"affine", "normalized", "normalized_back"})
 
 
 class TraceBackend(Backend):
@@ -30,7 +31,8 @@ class TraceBackend(Backend):
 
     def __init__(self, inner: Backend, namespace: TraceNamespace) -> None:
         super().__init__(inner.name, namespace)
-        self.overrides = _Recorded()
+        own = () if inner is NUMPY else inner.overrides
+        self.overrides = _Recorded(OPEN.difference(own))
         self.inner, self.views = inner, inner.views
 
     def dtype(self, spec: Any) -> Any:
@@ -77,13 +79,19 @@ class TraceBackend(Backend):
 
 
 class _Recorded(dict[str, Callable[..., Any]]):
-    """Every primitive, as it is looked up by name."""
+    """Every primitive, as it is looked up by name, but for those that are open."""
+
+    def __init__(self, opened: frozenset[str]) -> None:
+        super().__init__()
+        self._open = opened
 
     def get(self, name: str, default: Any = None) -> Any:
         if name == "moved":
             return _moved
-        if name in OPEN:
+        if name in self._open:
             return None
+        if name == "product":
+            return lambda a, b: a.trace.call("matmul", PRIMITIVES["product"], (a, b), {})
         if name == "total":
             return lambda x, axis: x.trace.call(
                 "sum", lambda x, axis, keepdims: PRIMITIVES["total"](x, axis), (x,), {"axis": axis, "keepdims": False}

@@ -79,6 +79,7 @@ def apply(n: Node, inputs: Sequence[Any], library: Backend) -> Any:
         return put(library.copy(args[0]), args[1], args[2], library)
     if op == "copy":
         return library.copy(args[0])
+    op = "product" if op == "matmul" else op
     y = PRIMITIVES[op](*args) if op in PRIMITIVES else function(xp, op)(*args, **kw)
     if n.dtype is not None and getattr(y, "dtype", n.dtype) != n.dtype:  # `x += y` keeps the dtype of x
         y = xp.astype(y, n.dtype)
