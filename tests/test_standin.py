@@ -4,14 +4,12 @@ import importlib
 import importlib.util
 import json
 import os
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+from standin_case import STANDIN, the_standin  # noqa: F401 - a fixture
 
-STANDIN = Path(__file__).parent / "standin"
 MAKER = STANDIN.parent.parent / "ci" / "make_cupy_signatures.py"
 
 
@@ -36,27 +34,6 @@ def test_frozen_names_are_those_of_cupy():
     frozen = json.loads(maker.FILE.read_text())
     for place, names in maker.signatures().items():
         assert names == frozen[place], place
-
-
-@pytest.fixture(scope="module")
-def cp():
-    """The stand-in, whatever else is called cupy here; afterwards that is back."""
-    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ("cupy", "cupyx")}
-    if getattr(ours.get("cupy"), "is_standin", False):
-        yield ours["cupy"]
-        return
-    for name in ours:
-        del sys.modules[name]
-    sys.path.insert(0, str(STANDIN))
-    try:
-        cupy = importlib.import_module("cupy")
-        importlib.import_module("cupyx.scipy.special")
-        yield cupy
-    finally:
-        sys.path.remove(str(STANDIN))
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx")]:
-            del sys.modules[name]
-        sys.modules.update(ours)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys as _sys
 
 import numpy as _np
 
-from . import _array, _functions, _methods
+from . import _array, _functions, _methods, _operators
 from . import cuda as cuda
 from . import fft as fft
 from . import lib as lib
@@ -28,6 +28,7 @@ _functions.fill("cupy", globals(), _np)
 _array.functions.update((name, value) for name, value in globals().items() if callable(value) and name[0] != "_")
 _array._namespace.append(_sys.modules[__name__])
 _methods.install()
+_operators.install()
 
 
 def get_default_memory_pool() -> cuda.MemoryPool:

@@ -8,7 +8,8 @@ import numpy as np
 
 from . import _dlpack, _indexing
 from ._core.syncdetect import synchronized
-from .cuda import runtime
+from .cuda import pinned_memory, runtime
+from .cuda._capture import capturing, launched, must_be_launched, refuse
 from .cuda.device import Device
 from .cuda.memory import Memory, MemoryPointer, current_pool
 
@@ -44,15 +45,27 @@ def root(host: Any) -> Any:
 
 def new(host: Any, *, order: str = "C") -> "ndarray":
     """An array of its own on the current device; `host` must be fresh, and becomes its memory."""
+    must_be_launched()
     host = np.asarray(host)
     if host.dtype.char not in DTYPES:
         raise ValueError(f"Unsupported dtype {host.dtype}")
+    pool = current_pool()
+    if pool.keeps:
+        return _placed(host, Memory(host.nbytes, pool), order)
     mem = Memory.__new__(Memory)  # counted before anything is copied
     mem._pool = None
     if host.base is not None or (order == "C" and not host.flags.c_contiguous):
         host = host.copy(order=order)
-    mem.__init__(host.nbytes, current_pool(), host)
+    mem.__init__(host.nbytes, pool, host)
     return _made(host, mem, None)
+
+
+def _placed(host: Any, mem: Memory, order: str) -> "ndarray":
+    """A copy of it in this memory."""
+    like = np.empty_like(host, order=order, subok=False) if not host.flags.c_contiguous else host
+    placed = np.ndarray(host.shape, host.dtype, mem.host.data, 0, None if like is host else like.strides)
+    placed[...] = host
+    return _made(placed, mem, None)
 
 
 def _made(host: Any, mem: Memory, base: "ndarray | None") -> "ndarray":
@@ -70,33 +83,6 @@ def check_device(array: "ndarray", device: int | None = None) -> Any:
             f"({device}). Peer access is unavailable between these devices."
         )
     return array._np
-
-
-def _binary(name: str) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """x + y, y + x, x += y. Anything but arrays and numbers goes through NumPy's ufunc, as CuPy's does."""
-    numpy_ufunc = getattr(np, name)
-
-    def plain(x: "ndarray", y: Any) -> Any:
-        if isinstance(y, (ndarray, *SCALARS)):
-            return functions[name](x, y)
-        if _should_use_rop(x, y):
-            return NotImplemented
-        return numpy_ufunc(x, y)
-
-    def reflected(x: "ndarray", y: Any) -> Any:
-        return functions[name](y, x) if isinstance(y, SCALARS) else numpy_ufunc(y, x)
-
-    def in_place(x: "ndarray", y: Any) -> "ndarray":
-        return functions[name](x, y, x)
-
-    return plain, reflected, in_place
-
-
-def _should_use_rop(x: Any, y: Any) -> bool:
-    try:
-        return y.__array_ufunc__ is None
-    except AttributeError:
-        return getattr(x, "__array_priority__", 0) < getattr(y, "__array_priority__", 0)
 
 
 functions: dict[str, Callable[..., Any]] = {}  # of the namespace, filled by it
@@ -122,8 +108,13 @@ class ndarray:
             mem._pool = None
             if size > 1 << 26:  # a large one is counted before there is memory for it
                 Memory(size, current_pool())
-            self._np = np.empty(shape, dtype, order or "C")
-            mem.__init__(self._np.nbytes, current_pool(), self._np)
+            pool = current_pool()
+            if pool.keeps:
+                mem.__init__(size, pool)
+                self._np = np.ndarray(shape, dtype, mem.host.data, 0, None, order or "C")
+            else:
+                self._np = np.empty(shape, dtype, order or "C")
+                mem.__init__(self._np.nbytes, pool, self._np)
             self._mem = mem
         else:
             buffer = root(memptr.mem.host).reshape(-1).view(np.uint8)
@@ -258,8 +249,15 @@ class ndarray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not self.flags.forc:
             raise RuntimeError("Cannot set to non-contiguous array")
+        if not pinned_memory.is_memory_pinned(arr.__array_interface__["data"][0]):
+            refuse(capturing(stream))
+        self._upload(arr)
+
+    @launched
+    def _upload(self, arr: Any) -> None:
         np.copyto(self._np, arr)
 
+    @launched
     def _astype(self, dtype: Any, order: str | None = "K", copy: bool | None = True) -> "ndarray":
         """`copy=None`: only if needed; False refuses."""
         dtype, order = np.dtype(dtype), (order or "K").upper()
@@ -299,6 +297,7 @@ class ndarray:
     def view(self, dtype: Any = None, type: Any = None) -> "ndarray":
         return self._view(self._np.view() if dtype is None else self._np.view(dtype))
 
+    @launched
     def fill(self, value: Any) -> None:
         """With one number."""
         if isinstance(value, ndarray | np.ndarray) and value.shape != ():
@@ -309,9 +308,11 @@ class ndarray:
             raise unsupported(value)
         check_device(self)[...] = value
 
+    @launched
     def sort(self, axis: int = -1, kind: str | None = None) -> None:
         check_device(self).sort(axis, kind="stable")
 
+    @launched
     def flatten(self, order: str = "C") -> "ndarray":
         return new(check_device(self).flatten(order))
 
@@ -357,36 +358,3 @@ class ndarray:
 
 
 _namespace: list[Any] = []  # the module cupy, put here by itself
-
-_NAMES = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "matmul": "matmul", "truediv": "true_divide",
-    "floordiv": "floor_divide", "mod": "remainder", "divmod": "divmod", "pow": "power", "lshift": "left_shift",
-    "rshift": "right_shift", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
-}  # fmt: skip
-for _name, _full in _NAMES.items():
-    _plain, _reflected, _in_place = _binary(_full)
-    setattr(ndarray, f"__{_name}__", _plain)
-    setattr(ndarray, f"__r{_name}__", _reflected)
-    if _name not in ("matmul", "divmod"):
-        setattr(ndarray, f"__i{_name}__", _in_place)
-
-
-def _comparison(name: str, otherwise: bool | None) -> Callable[..., Any]:
-    plain = _binary(name)[0]
-
-    def compare(x: ndarray, y: Any) -> Any:
-        if otherwise is not None and (y is None or type(y).__eq__ is object.__eq__ is not type(y).__hash__):
-            return new(np.full(x.shape, otherwise))
-        return plain(x, y)
-
-    return compare
-
-
-for _name, _full, _otherwise in (
-    ("lt", "less", None), ("le", "less_equal", None), ("gt", "greater", None), ("ge", "greater_equal", None),
-    ("eq", "equal", False), ("ne", "not_equal", True),
-):  # fmt: skip
-    setattr(ndarray, f"__{_name}__", _comparison(_full, _otherwise))
-
-for _name, _full in (("neg", "negative"), ("pos", "positive"), ("abs", "absolute"), ("invert", "invert")):
-    setattr(ndarray, f"__{_name}__", lambda x, _full=_full: functions[_full](x))

@@ -9,6 +9,7 @@ from . import _dlpack
 from ._array import _made, check_device, ndarray, new, unsupported
 from ._core.syncdetect import synchronized
 from .cuda import pinned_memory, runtime
+from .cuda._capture import capturing, launched, refuse, refuse_blas
 from .cuda.memory import Memory, current_pool
 
 
@@ -32,20 +33,40 @@ def array(
         return made if made.ndim >= ndmin else made.reshape((1,) * (ndmin - made.ndim) + made.shape)
     leaves = _nested(obj) if isinstance(obj, list | tuple) else []
     if leaves and all(isinstance(leaf, ndarray) for leaf in leaves):
-        host = np.array(_hosts(obj))
-    else:
-        host = np.array(obj)  # raises for a mixture
+        return _stacked(obj, dtype, "F" if order == "F" else "C", ndmin)
+    host = np.array(obj)  # raises for a mixture
     if dtype is not None:
         host = host.astype(dtype) if isinstance(obj, np.ndarray) else np.array(_hosts(obj), dtype)
     if host.dtype.char not in "?bBhHiIlLqQefdFD":
         raise ValueError(f"Unsupported dtype {host.dtype}")
     fortran = order == "F" or (order in "KA" and isinstance(obj, np.ndarray) and obj.flags.fnc)
+    if host.ndim == 0:  # a kernel fills it
+        return full((), host, host.dtype).reshape((1,) * ndmin)
+    if capture := capturing():
+        if not _read_later(obj, host, fortran, blocking):
+            refuse(capture)
+        made = ndarray(obj.shape, obj.dtype, order="F" if fortran else "C")
+        made._upload(obj)
+        return made
     if _read_later(obj, host, fortran, blocking):
         return _made(obj, Memory(obj.nbytes, current_pool(), obj), None)
     made = new(np.array(host, order="F" if fortran else "C", ndmin=ndmin, copy=True), order="K")
     if blocking:
         synchronized("array(blocking=True)")
     return made
+
+
+def joins(arrays: list[ndarray]) -> None:
+    """Of more than 8 arrays CuPy uploads the addresses, if they are small."""
+    same = len({array.dtype for array in arrays}) == 1
+    if len(arrays) > 8 and same and sum(array.nbytes for array in arrays) < len(arrays) << 21:
+        refuse(capturing())
+
+
+@launched
+def _stacked(obj: Any, dtype: Any, order: str, ndmin: int) -> ndarray:
+    joins(_nested(obj))
+    return new(np.array(_hosts(obj), dtype, order=order, ndmin=ndmin), order="K")
 
 
 def _read_later(obj: Any, host: Any, fortran: bool, blocking: bool) -> bool:
@@ -132,6 +153,8 @@ def linspace(
 
 def _contiguous(order: str) -> Callable[..., ndarray]:
     def convert(a: Any, dtype: Any = None) -> ndarray:
+        if order == "F" and isinstance(a, ndarray) and a.ndim == 2 and a.flags.c_contiguous and a.dtype.char in "fd":
+            refuse_blas(a.dtype)  # CuPy transposes with it
         return array(a, dtype, None, order, ndmin=1)
 
     return convert

@@ -12,6 +12,7 @@ from ._array import SCALARS, check_device, functions, ndarray, new, root, unsupp
 from ._core.syncdetect import synchronized
 from ._signatures import FROZEN, bound
 from ._ufunc import ufunc
+from .cuda._capture import launched, refuse_blas
 
 # The host learns a shape or a value.
 WAITS = {
@@ -33,6 +34,19 @@ LISTS = {
     "concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack", "block", "einsum",
     "meshgrid", "ix_",
 }  # fmt: skip
+BLAS = {  # of these CuPy calls cuBLAS or cuSOLVER
+    "dot", "vdot", "inner", "tensordot", "einsum", "cov", "corrcoef", "cholesky", "cond", "det", "eigh", "eigvalsh",
+    "inv", "lstsq", "matrix_power", "matrix_rank", "pinv", "qr", "slogdet", "solve", "svd", "tensorinv", "tensorsolve",
+    "eig", "eigvals", "multi_dot", "svdvals",
+}  # fmt: skip
+NO_KERNEL = {  # of their own
+    "array",
+    "asarray",
+    "asanyarray",
+    "asnumpy",
+    "get_array_module",
+    "from_dlpack",
+}
 JOINS = {"concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack"}
 OTHERS = {
     "show_config",
@@ -103,8 +117,12 @@ def on_host(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             raise TypeError(f"{name}: expected a cupy.ndarray first, got {type(args[0]) if args else None}")
         if name in JOINS and not all(isinstance(each, ndarray) for each in args[0]):
             raise TypeError("Only cupy arrays can be concatenated")
+        if name in JOINS:
+            _creation.joins(args[0])
         if name in WAITS:
             synchronized(name)
+        if name in BLAS:
+            refuse_blas(*(array.dtype for array in given))
         unwrap = _bare if name in VIEWS else _host
         with np.errstate(all="ignore"):
             result = function(*map(unwrap, args), **{key: unwrap(value) for key, value in options.items()})
@@ -120,7 +138,7 @@ def on_host(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         check_device(out)[...] = result._np
         return out
 
-    return call
+    return call if name in ON_HOST else launched(call)
 
 
 # -- where CuPy goes its own way
@@ -192,6 +210,7 @@ def matmul(x1: Any, x2: Any, out: Any = None) -> Any:
     for value in (x1, x2):
         if not isinstance(value, ndarray):
             raise unsupported(value)
+    refuse_blas(x1.dtype, x2.dtype)
     result = np.matmul(check_device(x1), check_device(x2))
     if out is None:
         return new(result)
@@ -272,7 +291,8 @@ def fill(place: str, into: dict[str, Any], numpy_place: types.ModuleType) -> Non
                 into[name] = ufunc(name, *entry, original)
         elif isinstance(entry, str):
             if name in SPECIALS and place == "cupy":
-                into[name] = bound(place, name, SPECIALS[name], drop=name == "matmul")
+                special = SPECIALS[name] if name in NO_KERNEL else launched(SPECIALS[name])
+                into[name] = bound(place, name, special, drop=name == "matmul")
             elif callable(original) and name not in OTHERS:
                 into[name] = bound(place, name, on_host(original, name), drop=True)
         elif entry is None and name in FROZEN[place] and isinstance(original, type | int | float | None | np.dtype):

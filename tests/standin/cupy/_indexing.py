@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ._core.syncdetect import synchronized
+from .cuda._capture import capturing, launched, refuse
 
 INVALID = (
     "only integers, slices (`:`), ellipsis (`...`),numpy.newaxis (`None`) and integer or boolean arrays are valid "
@@ -48,6 +49,7 @@ def _uploaded(part: Any) -> Any:
     from ._array import ndarray
     from ._creation import array
 
+    refuse(capturing())
     if isinstance(part, list | tuple) and any(isinstance(each, ndarray) for each in part):
         return array(part)._np
     host = np.array(part)
@@ -80,14 +82,22 @@ def _wrap(array: Any, parts: list[Any], arrays: list[int]) -> None:
 
 def read(array: Any, index: Any) -> Any:
     """A view, or a new array if an array is in the index."""
+    from ._array import ndarray
+
+    arrays = (ndarray, np.ndarray, list, tuple, bool, np.bool_)
+    if any(isinstance(part, arrays) for part in (index if isinstance(index, tuple) else [index])):
+        return _gathered(array, index)
+    return array._view(array._np[_prepared(array, index)[0]])
+
+
+@launched
+def _gathered(array: Any, index: Any) -> Any:
     from ._array import check_device, new
 
-    parts, kernel = _prepared(array, index)
-    if not kernel:
-        return array._view(array._np[parts])
-    return new(check_device(array)[parts])
+    return new(check_device(array)[_prepared(array, index)[0]])
 
 
+@launched
 def write(array: Any, index: Any, value: Any) -> None:
     """In place. CuPy fills with numbers, copies arrays, and takes arrays of the host only beside index arrays."""
     from ._array import SCALARS, check_device, ndarray, unsupported
@@ -111,6 +121,7 @@ def write(array: Any, index: Any, value: Any) -> None:
     if isinstance(value, ndarray):
         source = check_device(value)
     elif isinstance(value, (*SCALARS, np.generic, np.ndarray, list, tuple)):
+        refuse(capturing())
         source = upload(value, dtype=array.dtype)._np
     else:
         raise unsupported(value)
@@ -122,6 +133,7 @@ def write(array: Any, index: Any, value: Any) -> None:
             host[parts] = source
 
 
+@launched
 def take(array: Any, indices: Any, axis: int | None, out: Any) -> Any:
     """Wraps around; indices of the host are uploaded."""
     from ._array import SCALARS, check_device, ndarray, new
@@ -130,10 +142,12 @@ def take(array: Any, indices: Any, axis: int | None, out: Any) -> Any:
     if isinstance(indices, ndarray):
         indices = check_device(indices)
     elif not isinstance(indices, (*SCALARS, np.generic)):
+        refuse(capturing())
         indices = np.array(indices, dtype=int)
     if np.asarray(indices).dtype.kind not in "biu":
         raise TypeError(f"indices of {np.asarray(indices).dtype}")
-    result = np.take(host, np.asarray(indices).astype(np.int64), axis=axis, mode="wrap")
+    length = host.size if axis is None else host.shape[axis]
+    result = np.take(host, np.asarray(indices).astype(np.int64) % max(length, 1), axis=axis)
     if out is None:
         return new(result)
     if out.dtype != array.dtype:

@@ -1,5 +1,10 @@
-"""`RawModule` and `RawKernel`: CUDA text compiled by g++ against `shim.hpp`, kept in a folder for temporary files."""
+"""`RawModule` and `RawKernel`: CUDA text compiled by g++ against `shim.hpp` and `fibers.hpp`.
 
+The threads of a block run in ascending order from one barrier to the next, with `ORDER = "descending"` the other way
+round, and so do the blocks: a kernel without races makes the same in both.
+"""
+
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -8,23 +13,65 @@ import re
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ._array import check_device, ndarray
+from .cuda._capture import launched
 from .cuda.memory import MemoryPointer
 
-SHIM = Path(__file__).parent.parent / "shim.hpp"
+ORDER = "ascending"
+SHIM = [Path(__file__).parent.parent / name for name in ("shim.hpp", "fibers.hpp")]
+SHARED, MOST_SHARED = 48 << 10, 227 << 10  # bytes a block may have as it is, and with the kernel's attribute set
 _KERNEL = re.compile(r"extern\s+\"C\"\s+__global__\s+(?:__\w+__\([^)]*\)\s+)?void\s+(\w+)\s*\(")
 _GXX = ("g++", "-std=c++20", "-w", "-x", "c++", "-")
+_OPTIONS = (
+    *("-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", "-fsanitize=alignment"),
+    *("-shared", "-fPIC", "-Wl,--as-needed"),
+)
 _TYPES = {bool: np.dtype(bool), int: np.dtype(np.int64), float: np.dtype(np.float64), complex: np.dtype(np.complex128)}
 _one_at_a_time = threading.Lock()  # threadIdx and its like are global
 
 
 class CompileException(Exception):
     """The text is not C++."""
+
+
+class KernelError(RuntimeError):
+    """What a GPU does not say: threads wait for some that never come, write behind shared memory, or misalign."""
+
+
+@contextlib.contextmanager
+def order(name: str) -> Iterator[None]:
+    """Threads and blocks run in this order: "ascending" or "descending"."""
+    global ORDER
+    if name not in ("ascending", "descending"):
+        raise ValueError(f"order: expected ascending or descending, got {name!r}")
+    before, ORDER = ORDER, name
+    try:
+        yield
+    finally:
+        ORDER = before
+
+
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_ALIGNED = r"(?:(?:__align__|alignas)\s*\(\s*\d+\s*\)\s*)?"
+_DYNAMIC = re.compile(rf"extern\s+(?:__shared__\s+{_ALIGNED}|{_ALIGNED}__shared__\s+)([^;]*?)(\w+)\s*\[\s*\]\s*;")
+_SHARED = re.compile(r"__shared__\s+([^;]+);")
+
+
+def _shared_memory(code: str) -> str:
+    """The text with shared memory as the shim has it: static, and told of where it is declared."""
+
+    def told(found: re.Match[str]) -> str:
+        names = re.findall(r"(\w+)\s*(?:\[[^\]]*\]\s*)*(?=,|$)", re.sub(r"<[^<>]*>", "", found[1].strip()))
+        return " ".join([f"static {found[1]};", *(f"standin::shared(&{name}, sizeof({name}));" for name in names)])
+
+    code = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), code)
+    return _SHARED.sub(told, _DYNAMIC.sub(r"\1* \2 = (\1*)standin::dynamic;", code))
 
 
 def _gxx(text: str, *options: str) -> str:
@@ -34,34 +81,44 @@ def _gxx(text: str, *options: str) -> str:
     return done.stdout
 
 
+def built(key: str, text: Callable[[], str]) -> ctypes.CDLL:
+    """The library of a C++ text, kept under the hash of `key`, of which the text is made."""
+    name = hashlib.sha256("\0".join((key, *_GXX, *_OPTIONS, Path(__file__).read_text())).encode()).hexdigest()[:24]
+    folder = Path(tempfile.gettempdir(), f"nnbackend-standin-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{name}.so"
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        _gxx(text(), *_OPTIONS, "-o", str(partial))
+        partial.replace(path)
+    return ctypes.CDLL(str(path))
+
+
 @functools.cache
 def _compiled(code: str, names: tuple[str, ...] = ()) -> tuple[ctypes.CDLL, list[str]]:
     """The library, and the kernels in it: those named `extern "C"`, or the given expressions."""
-    shim = SHIM.read_text()
-    key = hashlib.sha256("\0".join((code, *names, shim, *_GXX, Path(__file__).read_text())).encode()).hexdigest()[:24]
-    folder = Path(tempfile.gettempdir(), f"nnbackend-standin-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{key}.so"
-    if not path.exists():
+    shim = "".join(path.read_text() for path in SHIM)
+
+    def text() -> str:
         found = names or tuple(_KERNEL.findall(_gxx(code, "-E", "-P")))
         launchers = "".join(
-            f'extern "C" void standin_launch_{i}(const unsigned* dims, void** given) '
-            f"{{ standin::launch(&{name}, dims, given); }}\n"
+            f'extern "C" const char* standin_launch_{i}(const unsigned* dims, void** given) '
+            f"{{ return standin::launch(&{name}, dims, given); }}\n"
             f'extern "C" int standin_sizes_{i}(int* into) {{ return standin::sizes(&{name}, into); }}\n'
             for i, name in enumerate(found)
         )
         listed = f'extern "C" const char* standin_names() {{ return "{"|".join(found)}"; }}\n'
-        text = f'{shim}\n#line 1 "kernel.cu"\n{code}\n{launchers}{listed}'
-        partial = path.with_suffix(f".{os.getpid()}")
-        _gxx(text, "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC", "-o", str(partial))
-        partial.replace(path)
-    library = ctypes.CDLL(str(path))
+        return f'{shim}\n#line 1 "kernel.cu"\n{_shared_memory(code)}\n{launchers}{listed}'
+
+    library = built("\0".join((code, *names, shim)), text)
     library.standin_names.restype = ctypes.c_char_p
     return library, library.standin_names().decode().split("|")
 
 
 class RawKernel:
     """One kernel. Arguments are arrays, whose address is passed, and numbers, which must have the parameter's size."""
+
+    _most_shared = SHARED
 
     def __init__(
         self, code: str, name: str, options: tuple[str, ...] = (), backend: str = "nvrtc", **others: Any
@@ -84,16 +141,29 @@ class RawKernel:
         i = names.index(self.name)
         sizes = (ctypes.c_int * 256)()
         count = library[f"standin_sizes_{i}"](sizes)
-        return library[f"standin_launch_{i}"], list(sizes[:count])
+        launch = library[f"standin_launch_{i}"]
+        launch.restype = ctypes.c_char_p
+        return launch, list(sizes[:count])
 
     def compile(self, log_stream: Any = None) -> None:
         """Now."""
         _ = self._calls
 
-    def __call__(self, grid: Any, block: Any, args: Any, *, shared_mem: int = 0, **others: Any) -> None:
-        launch, sizes = self._calls
+    max_dynamic_shared_size_bytes = property(lambda self: self._most_shared)
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size: int) -> None:
+        if not 0 <= size <= MOST_SHARED:
+            raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        self._most_shared = size
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0) -> None:
+        _, sizes = self._calls
+        for name, value in (("grid", grid), ("block", block)):
+            if not isinstance(value, tuple):
+                raise TypeError(f"Argument '{name}' has incorrect type (expected tuple, got {type(value).__name__})")
         dims = [*map(int, grid), 1, 1][:3] + [*map(int, block), 1, 1][:3]
-        if min(dims) < 1 or int(np.prod(dims[3:])) > 1024 or max(dims[1:3]) > 65535:
+        if min(dims) < 1 or int(np.prod(dims[3:])) > 1024 or max(dims[1:3]) > 65535 or shared_mem > self._most_shared:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         if len(args) != len(sizes):
             raise ValueError(f"{self.name} takes {len(sizes)} arguments, got {len(args)}")
@@ -102,8 +172,15 @@ class RawKernel:
             if value.nbytes != size:
                 raise TypeError(f"{self.name}: argument {i} takes {size} bytes, got {value.nbytes} ({value.dtype})")
         pointers = (ctypes.c_void_p * max(len(values), 1))(*(value.ctypes.data for value in values))
+        self._launch((ctypes.c_uint * 8)(*dims, shared_mem), pointers, values, args)
+
+    @functools.partial(launched, run=False)
+    def _launch(self, dims: Any, pointers: Any, *kept: Any) -> None:
+        dims[7] = ORDER == "descending"
         with _one_at_a_time:
-            launch((ctypes.c_uint * 6)(*dims), pointers)
+            failed = self._calls[0](dims, pointers)
+        if failed:
+            raise KernelError(f"{self.name}: {failed.decode()}")
 
 
 def _value(arg: Any) -> Any:
@@ -124,7 +201,7 @@ class RawModule:
     """A file of kernels, compiled when the first is called for."""
 
     def __init__(
-        self, code: Any = None, *, path: Any = None, options: tuple[str, ...] = (), backend: str = "nvrtc",
+        self, *, code: Any = None, path: Any = None, options: tuple[str, ...] = (), backend: str = "nvrtc",
         translate_cucomplex: bool = False, enable_cooperative_groups: bool = False, name_expressions: Any = None,
         jitify: Any = None,
     ) -> None:  # fmt: skip

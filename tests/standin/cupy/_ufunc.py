@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from ._array import SCALARS, check_device, ndarray, new, unsupported
+from ._libm import libm
+from .cuda._capture import launched
 
 _WEAK = {int: "q", float: "d", complex: "D"}  # Python's numbers do not promote arrays of their kind
 
@@ -43,8 +45,8 @@ class ufunc:
         self.nin, self.nout, self.nargs = nin, nout, nin + nout
         self.types = types.split()
         self._loops = [_Loop(text) for text in self.types]
-        self._compute, self._chosen = compute, dict[Any, _Loop]()
-        self._ordered = isinstance(compute, np.ufunc)
+        self._compute, self._chosen = libm(name, compute), dict[Any, _Loop]()
+        self._ordered = isinstance(self._compute, np.ufunc)
 
     def __repr__(self) -> str:
         return f"<ufunc {self.name!r}>"
@@ -62,6 +64,7 @@ class ufunc:
                 return loop
         raise TypeError(f"Wrong type ({tuple(given)}) of arguments for {self.name}")
 
+    @launched
     def __call__(
         self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind", **others: Any
     ) -> Any:
@@ -167,6 +170,7 @@ def _refuse(target: Any) -> None:
 ATOMIC = {"add": "efdiIQL", "maximum": "fdiIQL", "minimum": "fdiIQL"}  # what CUDA has atomic operations for
 
 
+@launched
 def scatter(name: str, a: Any, indices: Any, value: Any) -> None:
     """`cupyx.scatter_add` and its like."""
     from ._indexing import _prepared
@@ -179,9 +183,10 @@ def scatter(name: str, a: Any, indices: Any, value: Any) -> None:
         getattr(np, name).at(check_device(a), parts, np.asarray(value).astype(a.dtype))
 
 
-_erf = np.frompyfunc(math.erf, 1, 1)
-_erfc = np.frompyfunc(math.erfc, 1, 1)
 _gamma = np.frompyfunc(lambda x: math.gamma(x) if x > 0 else math.nan, 1, 1)
 _gammaln = np.frompyfunc(lambda x: math.lgamma(x) if x > 0 else math.inf, 1, 1)
-SPECIAL: dict[str, Callable[..., Any]] = {"erf": _erf, "erfc": _erfc, "gamma": _gamma, "gammaln": _gammaln}
-SPECIAL["expit"] = lambda x: 1 / (1 + np.exp(-x))
+SPECIAL: dict[str, Callable[..., Any]] = {
+    "gamma": _gamma,
+    "gammaln": _gammaln,
+    **dict.fromkeys(("erf", "erfc", "expit")),
+}

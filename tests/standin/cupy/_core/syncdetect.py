@@ -29,8 +29,11 @@ def _declare_synchronize() -> None:
 
 def synchronized(what: str, declared: bool = True) -> None:
     """The host waits. CuPy itself does not notice waits for streams and events, which are not `declared`."""
+    from ..cuda import _capture
+
     if declared:
         _declare_synchronize()
+        _capture.refuse(_capture.capturing())
     waits[what] += 1
 
 

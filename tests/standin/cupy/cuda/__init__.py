@@ -1,7 +1,8 @@
 """Devices, memory, streams."""
 
-from . import device, memory, pinned_memory, runtime, stream
+from . import device, graph, memory, pinned_memory, runtime, stream
 from .device import Device, get_device_id
+from .graph import Graph
 from .memory import (
     Memory,
     MemoryPointer,
@@ -20,6 +21,7 @@ __all__ = [
     "Device",
     "Event",
     "ExternalStream",
+    "Graph",
     "Memory",
     "MemoryPointer",
     "MemoryPool",
@@ -33,6 +35,7 @@ __all__ = [
     "get_current_stream",
     "get_device_id",
     "get_elapsed_time",
+    "graph",
     "is_available",
     "memory",
     "pinned_memory",

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from .._core.syncdetect import synchronized
-from . import runtime
+from . import _capture, runtime
 
 _local = threading.local()
 
@@ -56,6 +56,8 @@ class Device:
 
     def synchronize(self) -> None:
         """Wait for it."""
+        for capture in list(_capture.active.values()):
+            _capture.refuse(capture)
         synchronized("Device.synchronize")
 
     @property

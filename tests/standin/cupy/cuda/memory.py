@@ -1,18 +1,24 @@
-"""A memory pool that counts: blocks of 512 bytes, kept for reuse when freed, refused above a limit."""
+"""A memory pool that counts: blocks of 512 bytes, kept for reuse when freed, refused above a limit.
+
+Pools other than the default one hand the memory that was freed last to the next array of this size and stream.
+"""
 
 import contextlib
+import ctypes
 import threading
+import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from . import runtime
+from . import _capture, runtime
 from .device import Device
 
 _UNIT = 512
 _lock = threading.RLock()  # memory may be freed by the garbage collector while this thread holds it
-_pools: list["MemoryPool"] = []
+_pools: weakref.WeakSet["MemoryPool"] = weakref.WeakSet()
 _local = threading.local()
 
 
@@ -35,14 +41,18 @@ class OutOfMemoryError(MemoryError):
 class Memory:
     """A block of one device. `host` is the NumPy array that stands for it."""
 
-    __slots__ = ("_pool", "device_id", "host", "size")
+    __slots__ = ("_key", "_pool", "capture", "device_id", "host", "size")
 
     def __init__(self, size: int, pool: "MemoryPool | None" = None, host: Any = None) -> None:
-        self._pool = None
+        self._pool, self._key = None, None
+        self.capture = _capture.capturing() if _capture.active else None  # in which it was allocated
         self.size, self.device_id = size, runtime.getDevice()
         if pool is not None and size:
             pool._take(size, self.device_id)
             self._pool = pool
+            if host is None and pool.keeps:
+                self._key = pool._key(size, self.device_id)
+                host = pool._kept(self._key)
         self.host = np.empty(size, np.uint8) if host is None else host
 
     @property
@@ -56,6 +66,8 @@ class Memory:
     def __del__(self) -> None:
         if self._pool is not None:
             self._pool._give_back(self.size, self.device_id)
+            if self._key is not None:
+                self._pool._free[self._key].append(self.host)
 
 
 class MemoryPointer:
@@ -74,18 +86,78 @@ class MemoryPointer:
     def device(self) -> Device:
         return Device(self.device_id)
 
+    def copy_from_device_async(self, src: "MemoryPointer", size: int, stream: Any = None) -> None:
+        _launch(stream, [self.mem, src.mem], _copy, self._bytes(size), src._bytes(size))
+
+    def copy_from_host_async(self, mem: Any, size: int, stream: Any = None) -> None:
+        """From page-locked memory; in a capture, from nothing else."""
+        address = mem.value if isinstance(mem, ctypes.c_void_p) else int(mem)
+        if not any(start <= address < start + length for start, length in list(_pinned.items())):
+            _capture.refuse(_capture.capturing(stream))
+        _launch(stream, [self.mem], _copy, self._bytes(size), _host_bytes(address, size))
+
+    def copy_from_async(self, mem: Any, size: int, stream: Any = None) -> None:
+        device = isinstance(mem, MemoryPointer)
+        (self.copy_from_device_async if device else self.copy_from_host_async)(mem, size, stream)
+
+    def copy_to_host_async(self, mem: Any, size: int, stream: Any = None) -> None:
+        """To page-locked memory, for whoever waits."""
+        address = mem.value if isinstance(mem, ctypes.c_void_p) else int(mem)
+        _launch(stream, [self.mem], _copy, _host_bytes(address, size), self._bytes(size))
+
+    def memset_async(self, value: int, size: int, stream: Any = None) -> None:
+        _launch(stream, [self.mem], np.ndarray.fill, self._bytes(size), value)
+
+    def _bytes(self, size: int) -> Any:
+        begin = self.ptr - self.mem.ptr
+        host = self.mem.host
+        while isinstance(host.base, np.ndarray):
+            host = host.base
+        return host.reshape(-1, order="A").view(np.uint8)[begin : begin + size]
+
+
+def _host_bytes(address: int, size: int) -> Any:
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+
+
+def _copy(to: Any, source: Any) -> None:
+    if to.size != source.size:
+        raise runtime.CUDARuntimeError(1)
+    to[...] = source
+
+
+def _launch(stream: Any, memories: list[Memory], function: Callable[..., Any], *args: Any) -> None:
+    capture = _capture.capturing(stream)
+    if capture is None:
+        function(*args)
+    else:
+        capture.check(memories)
+        capture.record(function, args, {}, run=False)
+
 
 class MemoryPool:
     """All figures are of the current device, as CuPy's are."""
 
-    def __init__(self, allocator: Any = None) -> None:
+    def __init__(self, allocator: Any = None, *, keeps: bool = True) -> None:
+        self.keeps, self._free = keeps, defaultdict[Any, list[Any]](list)
         self._used, self._total, self._limit = ([0] * runtime.DEVICES for _ in range(3))
         with _lock:
-            _pools.append(self)
+            _pools.add(self)
 
     def malloc(self, size: int) -> MemoryPointer:
         """A block."""
         return MemoryPointer(Memory(size, self), 0)
+
+    def _key(self, size: int, device: int) -> Any:
+        from .stream import get_current_stream
+
+        return device, get_current_stream().ptr, -(-size // _UNIT) * _UNIT
+
+    def _kept(self, key: Any) -> Any:
+        """Memory that was freed on this stream, with what was in it, or new memory."""
+        with _lock:
+            free = self._free[key]
+            return free.pop() if free else np.full(key[-1], 0xFF, np.uint8)
 
     def _take(self, size: int, device: int) -> None:
         size = -(-size // _UNIT) * _UNIT
@@ -94,7 +166,7 @@ class MemoryPool:
             limit = self._limit[device]
             if more > 0:
                 if more < size and self._refused(size, device):
-                    self._total[device] = self._used[device]  # CuPy gives back what is free, then tries again
+                    self._forget(device)  # CuPy gives back what is free, then tries again
                     more = size
                 if self._refused(more, device):
                     raise OutOfMemoryError(size, self._total[device], limit)
@@ -123,9 +195,13 @@ class MemoryPool:
         return int(self.free_bytes() > 0)
 
     def free_all_blocks(self, stream: Any = None) -> None:
-        device = runtime.getDevice()
         with _lock:
-            self._total[device] = self._used[device]
+            self._forget(runtime.getDevice())
+
+    def _forget(self, device: int) -> None:
+        self._total[device] = self._used[device]
+        for key in [key for key in self._free if key[0] == device]:
+            del self._free[key]
 
     def get_limit(self) -> int:
         return self._limit[runtime.getDevice()]
@@ -145,10 +221,11 @@ class MemoryPool:
 
 def reserved(device: int) -> int:
     """Bytes of a device that any pool holds."""
-    return sum(pool._total[device] for pool in _pools)
+    return sum(pool._total[device] for pool in list(_pools))
 
 
-_default = MemoryPool()
+_default = MemoryPool(keeps=False)
+_scratch = MemoryPool(keeps=False)  # of graphs while they run
 
 
 def current_pool() -> MemoryPool:

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 from .._core.syncdetect import synchronized
+from . import _capture
 
 DEVICES = 2
 CAPACITY = 16 << 30  # bytes of a device
@@ -11,14 +12,22 @@ CAPACITY = 16 << 30  # bytes of a device
 is_hip = False
 memcpyHostToDevice, memcpyDeviceToHost, memcpyDeviceToDevice, memcpyDefault = 1, 2, 3, 4
 streamLegacy, streamPerThread = 1, 2
+streamCaptureModeGlobal, streamCaptureModeThreadLocal, streamCaptureModeRelaxed = 0, 1, 2
 errorMemoryAllocation = 2
 _current = threading.local()
 
 
 ERRORS = {
+    1: "cudaErrorInvalidValue: invalid argument",
     2: "cudaErrorMemoryAllocation: out of memory",
     101: "cudaErrorInvalidDevice: invalid device ordinal",
+    401: "cudaErrorIllegalState: the operation cannot be performed in the present state",
     700: "cudaErrorIllegalAddress: an illegal memory access was encountered",
+    900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
+    901: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
+    905: "cudaErrorStreamCaptureIsolation: dependency created on uncaptured work in another stream",
+    906: "cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing blocking stream",
+    907: "cudaErrorCapturedEvent: operation not permitted on an event last recorded in a capturing stream",
 }
 
 
@@ -56,7 +65,13 @@ def setDevice(device: int) -> None:
     _current.device = _checked(device)
 
 
+def streamIsCapturing(stream: int) -> bool:
+    return stream in _capture.active
+
+
 def deviceSynchronize() -> None:
+    for capture in list(_capture.active.values()):
+        _capture.refuse(capture)
     synchronized("deviceSynchronize", declared=False)
 
 

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from .._core.syncdetect import synchronized
-from . import runtime
+from . import _capture, runtime
+from .graph import Graph
 
 _local = threading.local()
 _numbers = itertools.count(0x1000)
@@ -31,15 +32,23 @@ class Event:
         if interprocess and not disable_timing:
             raise ValueError("Timing must be disabled for interprocess events")
         self.ptr, self._time = next(_numbers), 0.0
+        self._capture: Any = None  # in which it was recorded last
+        self._recorded = False
 
     @property
     def done(self) -> bool:
+        self._refuse()
         return True
 
     def record(self, stream: "_BaseStream | None" = None) -> None:
-        self._time = time.perf_counter()
+        self._time, self._recorded, self._capture = time.perf_counter(), True, _capture.capturing(stream)
+
+    def _refuse(self) -> None:
+        if self._capture in _capture.active.values():
+            _capture.refuse(self._capture, _capture.CAPTURED_EVENT)
 
     def synchronize(self) -> None:
+        self._refuse()
         synchronized("Event.synchronize", declared=False)
 
 
@@ -87,16 +96,28 @@ class _BaseStream:
 
     @property
     def done(self) -> bool:
+        _capture.refuse(_capture.capturing(self))
         return True
 
     @property
     def is_non_blocking(self) -> bool:
         return getattr(self, "_non_blocking", False)
 
+    def begin_capture(self, mode: int | None = None) -> None:
+        """What is launched on it from now on is written down, in place of being done."""
+        if self.ptr in (0, 1):
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        _capture.begin(self)
+
+    def end_capture(self) -> Graph:
+        """All that was launched since."""
+        return Graph._of(_capture.end(self))
+
     def is_capturing(self) -> bool:
-        return False
+        return runtime.streamIsCapturing(self.ptr)
 
     def synchronize(self) -> None:
+        _capture.refuse(_capture.capturing(self))
         synchronized("Stream.synchronize", declared=False)
 
     def record(self, event: Event | None = None) -> Event:
@@ -107,9 +128,13 @@ class _BaseStream:
     def wait_event(self, event: Event) -> None:
         if not isinstance(event, Event):
             raise TypeError(f"Argument 'event' has incorrect type (expected Event, got {type(event).__name__})")
+        here, there = _capture.capturing(self), event._capture
+        if event._recorded and here is not (there if there in _capture.active.values() else None):
+            _capture.refuse(here or there, _capture.ISOLATION)
 
     def launch_host_func(self, callback: Any, arg: Any) -> None:
-        callback(arg)
+        capture = _capture.capturing(self)
+        callback(arg) if capture is None else capture.record(callback, (arg,), {}, run=False)
 
 
 class Stream(_BaseStream):
