@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-from ..backend import Array, logistic, namespace
+from ..backend import Array, log_softmax_back, logistic, namespace, softmax_back
 from ..backend import erf as _erf
+from ..backend import log_softmax as _log_softmax
+from ..backend import softmax as _softmax
 from .core import Op, axis_of, constant, unbroadcast
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # keep mean 0, variance 1 (Klambauer et al. 2017)
@@ -204,26 +206,19 @@ def glu(x: Array, axis: int = -1) -> Op:
 
 def softmax(x: Array, axis: int = -1) -> Op:
     """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum."""
-    xp = namespace(x)
-    y = xp.exp(x - constant(xp.max(x, axis=axis, keepdims=True)))
-    y /= xp.sum(y, axis=axis, keepdims=True)
-    return y, (lambda dy: (dy - namespace(dy).sum(dy * y, axis=axis, keepdims=True)) * y, None)
+    y = _softmax(x, axis)
+    return y, (lambda dy: softmax_back(y, dy, axis), None)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Op:
     """log(softmax(x)) without underflow."""
-    xp = namespace(x)
-    z = x - constant(xp.max(x, axis=axis, keepdims=True))
-    e = xp.exp(z)
-    s = xp.sum(e, axis=axis, keepdims=True)
-    z -= xp.log(s)
-    return z, (lambda dy: dy - e * (namespace(dy).sum(dy, axis=axis, keepdims=True) / s), None)
+    y, *kept = _log_softmax(x, axis)
+    return y, (lambda dy: log_softmax_back(x, dy, axis, *kept), None)
 
 
-def dropout(x: Array, keep: Array, p: float) -> Op:
-    """`x` where the mask `keep` holds, scaled by 1 / (1 - p) so that the mean stays; 0 elsewhere."""
-    m = namespace(keep).astype(keep, x.dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
-    return x * m, (lambda dy: dy * m, None, None)
+def dropout(x: Array, m: Array) -> Op:
+    """`x` times a constant: 0 for what is dropped, 1 / (1 - p) for the rest, so that the mean stays."""
+    return x * m, (lambda dy: dy * m, None)
 
 
 def alpha_dropout(x: Array, keep: Array, p: float) -> Op:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ..backend import Array, namespace, total
+from ..backend import constant as constant  # ops find it here
 from ..errors import ShapeError
 
 Pullback: TypeAlias = Callable[[Array], Array] | None
@@ -60,11 +61,6 @@ def shape_of(x: Any) -> tuple[int, ...]:
 def size(x: Array) -> int:
     """How many elements."""
     return math.prod(x.shape)
-
-
-def constant(x: Array) -> Array:
-    """The same values without their history; plain arrays have none."""
-    return x.detach() if hasattr(x, "detach") else x
 
 
 def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..backend import Array, logistic, namespace, one_hot, total
+from ..backend import Array, hot, logistic, namespace, picked, softmax_loss, softmax_loss_back, total
 from .core import Op, constant, shape_of, size, unbroadcast
 
 
@@ -99,35 +99,37 @@ def binary_cross_entropy(p: Array, target: Array, reduction: str = "mean") -> Op
 
 def cross_entropy(z: Array, target: Array, reduction: str = "mean") -> Op:
     """Cross-entropy of logits (n, c, ...) with class indices (n, ...) or probabilities (n, c, ...), averaged over n."""
+    if len(target.shape) < len(z.shape):
+        return _cross_entropy_of_classes(z, target, reduction)
     xp = namespace(z)
     z = z - constant(xp.max(z, axis=1, keepdims=True))
     e = xp.exp(z)
     s = xp.sum(e, axis=1, keepdims=True)
-    by_index = len(target.shape) < len(z.shape)
-    if by_index:
-        per = xp.squeeze(xp.log(s), axis=1) + _picked(z, target)
-    else:  # a class of probability 0 may have the logit -inf
-        log_p = z - xp.log(s)
-        per = -xp.sum(target * xp.where(target != 0.0, log_p, 0.0), axis=1)
+    log_p = z - xp.log(s)
+    per = -xp.sum(target * xp.where(target != 0.0, log_p, 0.0), axis=1)  # the logit of probability 0 may be -inf
     y, c = _reduce(per, reduction)
 
     def each(dy: Array) -> Array:
         return namespace(dy).expand_dims(dy, axis=1) * c if reduction == "none" else dy * c
 
     def dz(dy: Array) -> Array:
-        if by_index:
-            return (e / s - _hot(target, e)) * each(dy)
         return (e / s * xp.sum(target, axis=1, keepdims=True) - target) * each(dy)
 
-    return y, (dz, None if by_index else lambda dy: -log_p * each(dy))
+    return y, (dz, lambda dy: -log_p * each(dy))
+
+
+def _cross_entropy_of_classes(z: Array, target: Array, reduction: str) -> Op:
+    per, *kept = softmax_loss(z, target)
+    y, c = _reduce(per, reduction)
+    return y, (lambda dy: softmax_loss_back(z, target, dy, c, *kept), None)
 
 
 def nll_loss(log_p: Array, target: Array, reduction: str = "mean") -> Op:
     """Minus the log-probability (n, c, ...) of the class index (n, ...)."""
-    y, c = _reduce(_picked(log_p, target), reduction)
+    y, c = _reduce(picked(log_p, target), reduction)
 
     def dlog_p(dy: Array) -> Array:
-        return _hot(target, log_p) * (-c * (namespace(dy).expand_dims(dy, axis=1) if reduction == "none" else dy))
+        return hot(target, log_p) * (-c * (namespace(dy).expand_dims(dy, axis=1) if reduction == "none" else dy))
 
     return y, (dlog_p, None)
 
@@ -146,15 +148,3 @@ def kl_div(x: Array, target: Array, log_target: bool = False, reduction: str = "
         return slope * (dy * c)
 
     return y, (lambda dy: p * (dy * -c), dtarget)
-
-
-def _picked(log_p: Array, target: Array) -> Array:
-    """Minus the log-probability of each class index."""
-    xp = namespace(log_p)
-    column = namespace(target).expand_dims(target, axis=1)
-    return -xp.squeeze(xp.take_along_axis(log_p, column, axis=1), axis=1)
-
-
-def _hot(target: Array, like: Array) -> Array:
-    """Class indices (n, ...) as zeros and ones in the layout (n, c, ...) of `like`."""
-    return namespace(like).moveaxis(one_hot(target, like.shape[1], like.dtype), -1, 1)

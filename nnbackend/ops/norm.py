@@ -58,9 +58,10 @@ def instance_norm(x: Array, weight: Array | None = None, bias: Array | None = No
 
 
 def _with_statistics(y: Array, mean: Array, var: Array, back: joint, shape: Shape) -> Op:
-    """They are for keeping, not for gradients."""
+    """They are for keeping, not for gradients; as values they have the dtype of the result, though CUDA knows more."""
     xp = namespace(y)
-    values = y, xp.reshape(constant(mean), shape), xp.reshape(constant(var), shape)
+    kept = [s if s.dtype == y.dtype else xp.astype(s, y.dtype) for s in (constant(mean), constant(var))]
+    values = y, *[xp.reshape(s, shape) for s in kept]
     return values, joint(lambda dy, needs: back.fn(dy[0], needs))
 
 
