@@ -8,6 +8,7 @@ import numpy as np
 from op_line import line, mask, nonzero, normal, spaced, unary
 
 from nnbackend import functional as F
+from nnbackend.backend import namespace
 from nnbackend.ops import activation
 from nnbackend.tensor import lift
 
@@ -96,11 +97,15 @@ def np_alpha_dropout(x: Any, keep: Any, p: float) -> Any:
     return scale * (np.where(keep, x, low) - low * p)
 
 
+def masked(x: Any, keep: Any, p: float) -> Any:
+    m = namespace(keep).astype(keep, x.dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    return lift(activation.dropout)(x, m)
+
+
 for p in (0.4, 0.0, 1.0):
-    line("dropout", normal(2, 3, 5), mask(2, 3, 5), op=lift(activation.dropout),
+    line("dropout", normal(2, 3, 5), mask(2, 3, 5), op=masked,
          ref=lambda x, keep, p: x * keep / (1 - p) if p < 1 else 0 * x, p=p)  # fmt: skip
-line("dropout", normal(2, 3, 5), mask(2, 3, 1), op=lift(activation.dropout),
-     ref=lambda x, keep, p: x * keep / (1 - p), p=0.5)  # fmt: skip
+line("dropout", normal(2, 3, 5), mask(2, 3, 1), op=masked, ref=lambda x, keep, p: x * keep / (1 - p), p=0.5)
 line("alpha_dropout", normal(2, 3, 5), mask(2, 3, 5), op=lift(activation.alpha_dropout), ref=np_alpha_dropout, p=0.3)
 line("alpha_dropout", normal(2, 3, 5), mask(2, 3, 1), op=lift(activation.alpha_dropout), ref=np_alpha_dropout, p=0.6)
 line("alpha_dropout", normal(2, 3), mask(2, 3), op=lift(activation.alpha_dropout), ref=lambda x, m, p: 0 * x, p=1.0)

@@ -1,17 +1,15 @@
 """The CUDA kernel of random numbers, compiled for the CPU: NumPy's numbers, bit for bit. And what NVRTC says of it."""
 
 import ctypes
-import ctypes.util
-import glob
 import itertools
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nvrtc_case import compiled
 
 from nnbackend.backend import NUMPY, kernels
 from nnbackend.backend.kernels import source
@@ -134,29 +132,10 @@ def test_the_text_has_one_copy_of_what_it_includes():
     assert text.count("struct Address {") == 1
 
 
-def nvrtc():
-    """The compiler, from a wheel or a toolkit."""
-    places = [*(f"{folder}/nvidia/*/lib" for folder in sys.path), "/usr/local/cuda*/lib64"]
-    found = [path for place in places for path in glob.glob(f"{place}/libnvrtc.so.[0-9]*") if "alt" not in path]
-    for path in [*found, ctypes.util.find_library("nvrtc")]:
-        if path:
-            return ctypes.CDLL(path)
-    pytest.skip("no NVRTC")
-
-
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("name", sorted(path.name for path in CUDA.glob("*.cu")))
 def test_nvrtc_compiles_all_kernels_without_spills(name, architecture):
-    compiler, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
-    assert compiler.nvrtcCreateProgram(ctypes.byref(program), source(name).encode(), b"", 0, None, None) == 0
-    options = [b"-std=c++17", b"-ftz=true", b"-arch=" + architecture.encode(), b"--ptxas-options=-v"]
-    failed = compiler.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-    compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    compiler.nvrtcGetProgramLog(program, log)
-    compiler.nvrtcDestroyProgram(ctypes.byref(program))
-    assert not failed, log.value.decode()
-    text = log.value.decode()
+    text = compiled(source(name), architecture)
     assert set(re.findall(r"(\d+) bytes spill", text)) == {"0"}
     if name == "random.cu":
         assert set(re.findall(r"entry function '(\w+)'", text)) == set(KERNELS)

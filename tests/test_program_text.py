@@ -19,7 +19,7 @@ from nnbackend.errors import GraphError
 from nnbackend.io.helpers import HELPERS
 from nnbackend.io.source import to_source
 from nnbackend.program.expressions import literal
-from nnbackend.program.handles import OPEN
+from nnbackend.program.handles import ALWAYS, OPEN
 from nnbackend.program.names import identifier
 from nnbackend.program.record import Recording
 from nnbackend.program.text import shown
@@ -215,7 +215,7 @@ def test_every_op_and_its_way_back(case: Case) -> None:
 
 
 def test_every_primitive_has_a_text():
-    assert PRIMITIVES.keys() - HELPERS <= {"total", "gather", "moved", "product", *OPEN}
+    assert PRIMITIVES.keys() - HELPERS <= {"total", "gather", "moved", "product", *OPEN, *ALWAYS}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])

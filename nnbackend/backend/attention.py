@@ -14,14 +14,10 @@ import math
 from typing import Any
 
 from .base import Array
-from .primitive import PRIMITIVES, primitive, product
+from .dropout import kept
+from .primitive import primitive, product
+from .query_blocks import blocks
 from .registry import namespace
-
-
-def blocks(queries: int, keys: int) -> list[slice]:
-    """The queries of each block."""
-    rows = max(1, (1 << 19) // max(1, keys))
-    return [slice(a, min(a + rows, queries)) for a in range(0, max(1, queries), rows)]
 
 
 @primitive
@@ -34,7 +30,7 @@ def attention(
     for i, rows in enumerate(blocks(q.shape[-2], k.shape[-2])):
         s = scores(q, k, mask, scale, causal, rows)
         w, total, top = softened(s)
-        means.append(product(w * _kept(s, p, key, site, step, i) if p else w, v) / total)
+        means.append(product(w * kept(_fixed(s), p, key, site, step, i) if p else w, v) / total)
         logarithms.append(xp.log(total) + top)
     return _joined(xp, means), _joined(xp, logarithms)
 
@@ -52,8 +48,8 @@ def attention_back(
         s = scores(q, k, mask, scale, causal, rows)
         w, dw = xp.exp(s - logs[..., rows, :]), product(dy[..., rows, :], v.mT)
         if p:
-            kept = _kept(s, p, key, site, step, i)
-            dv, dw = dv + product((w * kept).mT, dy[..., rows, :]), dw * kept
+            drop = kept(_fixed(s), p, key, site, step, i)
+            dv, dw = dv + product((w * drop).mT, dy[..., rows, :]), dw * drop
         else:
             dv = dv + product(w.mT, dy[..., rows, :])
         ds = w * (dw - slope[..., rows, :])
@@ -87,12 +83,6 @@ def softened(s: Array) -> tuple[Array, Array, Array]:
     w = xp.exp(s - top)
     total = xp.sum(w, axis=-1, keepdims=True)
     return w, xp.where(total == 0.0, 1.0, total), top
-
-
-def _kept(s: Array, p: float, key: int, site: int, step: int, rank: int) -> Array:
-    """What dropout multiplies the weights by."""
-    u = PRIMITIVES["uniform_like"](_fixed(s), key, site, step, rank)
-    return namespace(s).astype(u >= p, s.dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
 
 def _joined(xp: Any, parts: list[Array]) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .attention import blocks
 from .base import KERNELS, Array
+from .query_blocks import blocks
 from .registry import NUMPY
 from .threads import spread
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend import numpy_attention, numpy_backend, numpy_recurrent
-from ..backend.attention import blocks
 from ..backend.numpy_special import EDGE, ERF_P, ERF_Q
 from ..backend.primitive import LARGE_P, LARGE_Q, SMALL_P, SMALL_Q
+from ..backend.query_blocks import blocks
 
 _WRITTEN = {
     "logistic": '''

@@ -8,6 +8,11 @@ struct Address {
   u64 key[2];
 };
 
+// `slot` is 0, or says where in memory there is a number to add to the step.
+__device__ inline Address address(u64 block, u64 site, u64 step, const u64* slot, u64 rank, u64 key0, u64 key1) {
+  return Address{{block, site, slot ? step + *slot : step, rank}, {key0, key1}};
+}
+
 struct Block {
   u64 word[4];
 };

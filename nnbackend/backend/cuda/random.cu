@@ -27,8 +27,8 @@ __device__ inline void draw(T* out, i64 n, const Address& at, Number number) {
   }
 }
 
-#define ADDRESS u64 block, u64 site, u64 step, u64 rank, u64 key0, u64 key1
-#define AT Address{{block, site, step, rank}, {key0, key1}}
+#define ADDRESS u64 block, u64 site, u64 step, const u64* slot, u64 rank, u64 key0, u64 key1
+#define AT address(block, site, step, slot, rank, key0, key1)
 
 extern "C" __global__ void words(u64* out, i64 n, ADDRESS) {
   draw<4>(out, n, AT, [](const Block& b, int j) { return b.word[j]; });
