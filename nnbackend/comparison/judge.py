@@ -70,7 +70,8 @@ def compare_devices(
     routes = {call.route for call in others}
     judge = _Judge(twins[0], twins[1], probe)
     rows = judge.rows([call for call in calls if call.works or call.route not in routes], gradients, loss_a)
-    return Comparison((str(places[0]), str(places[1])), width, rows, (loss_a, loss_b))
+    a, b = (str(p) if p.precision == "ieee" else f"{p} {p.precision}" for p in places)
+    return Comparison((a, b), width, rows, (loss_a, loss_b))
 
 
 class _Judge:

@@ -303,7 +303,9 @@ class NeuralNet(BaseEstimator):
     def _forward(self, net: Module, x: Any) -> Any:
         """A raw array of outputs, some rows at a time."""
         first, rows = next(net.parameters()), x.shape[0]
-        with no_grad(), evaluating(), first.device.stream():
+        asked = first.device if self.device is None else find_device(self.device)
+        place = asked if asked == first.device else first.device  # the same, with the precision asked for
+        with no_grad(), evaluating(), place.stream():
             parts = [
                 net(Tensor(x[start : min(start + ROWS, rows), ...]).to(first.device).astype(first.dtype))
                 for start in range(0, rows, ROWS)

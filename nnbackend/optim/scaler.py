@@ -21,6 +21,7 @@ LARGEST = 3.4028234663852886e38  # of float32: no scale grows beyond
 class GradScaler:
     """Scales the loss, and so all gradients, as much as goes without overflow (Micikevicius et al. 2018).
 
+    For models whose weights are float16; float32 ones with `nb.device("cuda", precision="float16")` need none of this.
     `scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()`. A step with gradients that are not finite
     is left out, and the scale shrinks by `backoff_factor`; after `growth_interval` good steps it grows by
     `growth_factor`. Each step waits for one value, so in a recorded step only `scale` has a place: compile all up to
