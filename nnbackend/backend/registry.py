@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import DTypeError
 from .base import INTEGERS, Array, Backend
 from .cupy_backend import CupyBackend
+from .fusion import lazy
 from .numpy_backend import NumpyBackend
 
 NUMPY = NumpyBackend()
@@ -30,6 +31,7 @@ for _kind in (np.ndarray, np.memmap, np.bool_, np.float16, np.float32, np.float6
     register(_kind, NUMPY)  # the last ones because NumPy's 0-d results are scalars
 for _name in INTEGERS:
     register(getattr(np, _name), NUMPY)
+register(lazy.Lazy, lazy.BACKEND)
 
 
 def namespace(x: Array) -> Any:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, dtype_name, namespace
+from ..backend import Array, backend_of, dtype_name, namespace
 from ..backend.threads import spread
 from ..cells import Parameter, Scalar, clear_gradients, gradients_of
 from ..errors import GraphError
@@ -92,16 +92,33 @@ class Optimizer(ParameterState):
             t = run.steps.value + 1
             run.steps.value = t
             slots = {name: slot.data for name, slot in run.slots.items()} if run.slots else {}
-            if RESIDUAL in slots:
-                self._narrow(group, run, gradients, t, slots)
-            elif run.block and recorder.get() is None:
+            if run.block and recorder.get() is None and RESIDUAL not in slots:
                 self._in_blocks(group, run, gradients, t, slots)
             else:
-                self._apply(group, run.weights(), run.gradient(gradients), t, {**slots, **run.numbers})
+                self._at_once(group, run, gradients, t, slots)
             for p in run.parameters:
                 p.written = now
         if len(work) < len(self._runs) and not self._warned:
             self._warn(now)
+
+    def _at_once(self, group: ParamGroup, run: Run, gradients: list[Array], t: Any, slots: dict[str, Array]) -> None:
+        """A step over all weights of a run; on a GPU one kernel, if the rule is element by element."""
+        before: dict[str, float] = {}
+        how = self._narrow if RESIDUAL in slots else self._apply
+
+        def step(w: Array, g: Array, *memory: Array) -> None:
+            for name, cell in run.numbers.items():
+                if name in before:  # the second time
+                    cell.value = before[name]
+                else:
+                    before[name] = cell.value
+            how(group, w, g, t, {**dict(zip(slots, memory, strict=True)), **run.numbers})
+
+        w, g = run.weights(), run.gradient(gradients)
+        if self.elementwise:
+            backend_of(w).together(step, w, g, *slots.values())
+        else:
+            step(w, g, *slots.values())
 
     def _apply(self, group: ParamGroup, w: Array, g: Array, t: Any, memory: dict[str, Any]) -> None:
         if group.get("maximize"):
@@ -126,14 +143,14 @@ class Optimizer(ParameterState):
         for name, cell in after.items():
             run.numbers[name].value = cell.value
 
-    def _narrow(self, group: ParamGroup, run: Run, gradients: list[Array], t: Any, slots: dict[str, Array]) -> None:
+    def _narrow(self, group: ParamGroup, narrow: Array, g: Array, t: Any, memory: dict[str, Any]) -> None:
         """A step in float32 for weights in float16."""
-        narrow, residual = run.weights(), slots.pop(RESIDUAL)
+        residual = memory.pop(RESIDUAL)
         xp = namespace(narrow)
         kept = xp.astype(narrow, residual.dtype)
         w = kept + residual
         w = xp.where(xp.astype(w, narrow.dtype) == narrow, w, kept)  # unless the weights have been replaced
-        self._apply(group, w, xp.astype(run.gradient(gradients), w.dtype), t, {**slots, **run.numbers})
+        self._apply(group, w, xp.astype(g, w.dtype), t, memory)
         narrow[...] = xp.astype(w, narrow.dtype)
         residual[...] = w - xp.astype(narrow, w.dtype)
 

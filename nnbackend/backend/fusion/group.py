@@ -39,7 +39,7 @@ class Reduction(NamedTuple):
     """A value reduced along some axes: its result has the other ones, in C order."""
 
     value: int
-    op: Literal["sum", "prod", "max", "min"]
+    op: Literal["sum", "mean", "prod", "max", "min"]
     axes: tuple[int, ...]
 
 
@@ -62,6 +62,13 @@ class Group(NamedTuple):
             return self.inputs[value].dtype
         value -= len(self.inputs)
         return self.numbers[value] if value < len(self.numbers) else self.steps[value - len(self.numbers)].dtype
+
+    def result(self, r: Reduction) -> str:
+        """The dtype that the standard gives a reduction's result."""
+        dtype = self.dtype(r.value)
+        if r.op in ("max", "min") or dtype.startswith("float"):
+            return dtype
+        return "uint64" if dtype.startswith("uint") else "int64"
 
 
 Numbers = Any  # Python numbers in order; or a Slot for each, whose content the kernel reads when it runs
