@@ -90,7 +90,7 @@ def test_precision_is_a_setting_of_the_device_asked_for(backend: Any) -> None:
             assert get_compute_type(np.float32) == COMPUTE_TYPE_FP32
         assert get_compute_type(np.float32) == COMPUTE_TYPE_TF32
     assert get_compute_type(np.float32) == before
-    with pytest.raises(ValueError, match='expected precision="ieee" or "tf32", got \'half\''):
+    with pytest.raises(ValueError, match='expected precision="ieee", "tf32", "bfloat16" or "float16", got'):
         nb.device("cuda", precision="half")
 
 
@@ -362,6 +362,8 @@ def test_of_several_values_for_one_place_the_last_stays() -> None:
 
 RNG = np.random.default_rng(0)
 CALLS = {
+    "product": [(RNG.random((3, 4)), RNG.random((4, 2))), (RNG.random((2, 3, 4)), RNG.random((3, 1, 4, 2)))],
+    "affine": [(RNG.random((5, 4)), RNG.random((3, 4)), RNG.random(3)), (RNG.random((5, 4)), RNG.random((3, 4)), None)],
     "gather": [(RNG.random((5, 3)), RNG.integers(-5, 5, (2, 4)))],
     "scatter_add": [
         (RNG.random((2, 4, 3)), RNG.integers(-5, 5, (2, 4)), 5),
@@ -383,7 +385,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_overrides_change_speed_only(name: str, backend: Any, monkeypatch: Any) -> None:
     kernels = set(backend.overrides)
-    assert not kernels or kernels == set(CALLS)
+    assert not kernels or kernels.issuperset(CALLS)  # the others have files of their own
     put = nb.device("cuda").put
     for args in CALLS[name]:
         for dtype in ("float32", "float64"):

@@ -5,7 +5,9 @@ from . import numpy_norm as _numpy_norm  # noqa: F401
 from . import numpy_recurrent as _numpy_recurrent  # noqa: F401
 from . import numpy_special as _numpy_special  # noqa: F401
 from .attention import attention, attention_back, scores, softened
-from .base import DTYPES, FLOATING, INTEGRAL, KERNELS, SYNC, Array, Backend, Memory, dtype_name
+from .base import DTYPES, FLOATING, INTEGRAL, KERNELS, SYNC, Array, Backend, Memory, dtype_name, log
+from .capture import Private, UncapturedError
+from .capture import captured as capture
 from .conv import Ints, Pairs, conv, conv_transpose, conv_weight, fold, places, unfold
 from .detect import cuda_status
 from .device import (
@@ -20,10 +22,14 @@ from .device import (
     shown,
     to_host,
 )
+from .dropout import kept
 from .norm import normalized, normalized_back
+from .pool import pool_keys, pool_max, pool_max_back, pool_sum, pool_sum_back
 from .primitive import (
     PRIMITIVES,
     affine,
+    affine_into,
+    constant,
     erf,
     gather,
     logistic,
@@ -31,6 +37,7 @@ from .primitive import (
     place,
     primitive,
     product,
+    product_into,
     scatter_add,
     total,
 )
@@ -46,6 +53,17 @@ from .registry import (
     library_backend,
     namespace,
     register,
+)
+from .slots import Slot, Slots
+from .softmax import (
+    hot,
+    log_softmax,
+    log_softmax_back,
+    picked,
+    softmax,
+    softmax_back,
+    softmax_loss,
+    softmax_loss_back,
 )
 
 __all__ = [
@@ -66,12 +84,19 @@ __all__ = [
     "Ints",
     "Memory",
     "Pairs",
+    "Private",
+    "Slot",
+    "Slots",
+    "UncapturedError",
     "affine",
+    "affine_into",
     "assign",
     "attention",
     "attention_back",
     "backend_of",
     "blend",
+    "capture",
+    "constant",
     "conv",
     "conv_transpose",
     "conv_weight",
@@ -86,8 +111,13 @@ __all__ = [
     "gather",
     "gru",
     "gru_back",
+    "hot",
     "is_array",
+    "kept",
     "library_backend",
+    "log_softmax",
+    "log_softmax_back",
+    "log",
     "logistic",
     "lstm",
     "lstm_back",
@@ -96,10 +126,17 @@ __all__ = [
     "normalized_back",
     "on_its_device",
     "one_hot",
+    "picked",
     "place",
     "places",
+    "pool_keys",
+    "pool_max",
+    "pool_max_back",
+    "pool_sum",
+    "pool_sum_back",
     "primitive",
     "product",
+    "product_into",
     "register",
     "rnn",
     "rnn_back",
@@ -107,6 +144,10 @@ __all__ = [
     "scores",
     "shown",
     "softened",
+    "softmax",
+    "softmax_back",
+    "softmax_loss",
+    "softmax_loss_back",
     "to_host",
     "total",
     "unfold",

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DTypeError
 
 Array: TypeAlias = Any  # any array: the namespaces share no common type
-Precision: TypeAlias = Literal["ieee", "tf32"]
+Precision: TypeAlias = Literal["ieee", "tf32", "bfloat16", "float16"]
 KERNELS = os.environ.get("NNBACKEND_KERNELS") != "0"  # "0" empties every table of overrides
 SYNC = os.environ.get("NNBACKEND_SYNC") == "1"  # "1" checks values inside ops, at the price of waiting for the device
 
@@ -35,6 +35,13 @@ def dtype_name(spec: Any) -> str:
     return name
 
 
+def log(message: str, *parts: Any) -> None:
+    """A line of the logger `nnbackend`, at level INFO."""
+    import logging  # here, because most programs never log: it is a twentieth of the import of this library
+
+    logging.getLogger("nnbackend").info(message, *parts)
+
+
 class Memory(NamedTuple):
     """The memory of a device in bytes: what is free and what there is, what arrays use of the reserved part."""
 
@@ -54,6 +61,7 @@ class Backend:
     block = (
         0  # elements that one call should work on at a time, so that they stay in the cache; 0 if it does not matter
     )
+    captures = False  # can its work be captured as a graph?
     views = False  # does a slice share memory, so that flat buffers can hold many parameters?
     overrides: dict[str, Callable[..., Array]]
 
@@ -109,6 +117,10 @@ class Backend:
         """Work on this device inside: in its turn, and without waiting for it."""
         return nullcontext()
 
+    def precision(self) -> Precision:
+        """That of the work at hand."""
+        return "ieee"
+
     def here(self, raw: Any) -> Callable[[], AbstractContextManager[Any]]:
         """What another thread enters so that its work takes its turn with the work of this one."""
         return nullcontext
@@ -148,6 +160,10 @@ class Backend:
         """Change w to w - a x."""
         w -= a * x
 
+    def together(self, fn: Callable[..., None], *arrays: Array) -> None:
+        """Call `fn`, which changes the arrays element by element, maybe twice; where it pays, its work is one kernel."""
+        fn(*arrays)
+
     # -- memory
     def copy(self, x: Array) -> Array:
         """The same values in memory of their own."""
@@ -159,6 +175,14 @@ class Backend:
             return np.may_share_memory(np.from_dlpack(x), np.from_dlpack(y))
         except (BufferError, RuntimeError, TypeError):  # on a device; by the standard nobody writes to views
             return False
+
+    def joined(self, parts: list[Array]) -> Array | None:
+        """The parts as one flat array over the same memory, if they lie side by side there."""
+        return None
+
+    def refill(self, y: Array, x: Array) -> None:
+        """Change y to x, of the same shape and dtype."""
+        y[...] = x
 
     def own(self, x: Array) -> Array:
         """`x` if nothing else can share its memory, else a copy. `x` must have just been made."""

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from .base import KERNELS, Array, Backend, Memory, Precision, dtype_name
 from .cuda_faults import SPAWN, one_line
 from .cupy_namespace import namespace
 from .cupy_primitives import last_for_each, overrides
+from .fusion.lazy import together
+from .gemm import PRECISION
 
 PINNED = 1 << 25  # bytes: results up to here are read through page-locked memory, which a system has little of
 NO_ROOM = "ALLOC_FAILED|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY"  # of what is beside CuPy's pool
@@ -28,7 +30,7 @@ class CupyBackend(Backend):
     asked for and one non-blocking stream that all work of ours on that device shares.
     """
 
-    views = True
+    captures = views = True
 
     def __init__(self) -> None:
         self.cupy = importlib.import_module("cupy")
@@ -36,7 +38,8 @@ class CupyBackend(Backend):
         self._pinned = importlib.import_module("cupyx").empty_pinned
         self._core = importlib.import_module("cupy._core")
         linalg = importlib.import_module("cupy._core._routines_linalg")
-        self._kinds = {"ieee": linalg.COMPUTE_TYPE_FP32, "tf32": linalg.COMPUTE_TYPE_TF32}
+        self._kinds = dict.fromkeys(get_args(Precision), linalg.COMPUTE_TYPE_FP32)
+        self._kinds["tf32"] = linalg.COMPUTE_TYPE_TF32
         self._precisions: list[int] = []  # CuPy's own, and those in use
         self._streams: dict[int, Any] = {}
         self._lock = threading.Lock()
@@ -80,6 +83,10 @@ class CupyBackend(Backend):
             finally:
                 here.wait_event(ours.record())
 
+    def precision(self) -> Precision:
+        """That of the stream entered last."""
+        return PRECISION.get()
+
     def here(self, raw: Any) -> Callable[[], AbstractContextManager[Any]]:
         """Its stream; if each thread has a default of its own, the one for all, which keeps their order."""
         with raw:
@@ -101,15 +108,18 @@ class CupyBackend(Backend):
 
     @contextmanager
     def _precisely(self, precision: Precision) -> Iterator[None]:
-        """CuPy has one setting in a process, which only products of two matrices follow."""
+        """For our own products, and for those of CuPy, which has one setting in a process, tf32 or not."""
         with self._lock:
             if not self._precisions:
                 self._precisions.append(self._core.get_compute_type(np.float32))
             self._precisions.append(kind := self._kinds[precision])
             self._core.set_compute_type(np.float32, kind)
+        before = PRECISION.get()
+        PRECISION.set(precision)
         try:
             yield
         finally:
+            PRECISION.set(before)
             with self._lock:  # other threads may be at work meanwhile
                 del self._precisions[len(self._precisions) - 1 - self._precisions[::-1].index(kind)]
                 self._core.set_compute_type(np.float32, self._precisions[-1])
@@ -185,6 +195,11 @@ class CupyBackend(Backend):
             value = last_for_each(self.cupy, value, key, y.shape)
         y[key] = value
 
+    def together(self, fn: Callable[..., None], *arrays: Array) -> None:
+        """In one launch, unless `fn` does what lazy arrays cannot."""
+        if not (KERNELS and together(fn, *arrays)):
+            fn(*arrays)
+
     def shares(self, x: Array, y: Array) -> bool:
         """By their bounds in memory."""
         kind = self.cupy.ndarray  # numbers of NumPy's may be among them
@@ -193,6 +208,24 @@ class CupyBackend(Backend):
     def copy(self, x: Array) -> Array:
         """A contiguous copy."""
         return x.copy(order="C")
+
+    def joined(self, parts: list[Array]) -> Array | None:
+        """The parts as one flat array over the same memory, if they lie side by side there."""
+        first, place = parts[0], parts[0].data.ptr
+        for x in parts:
+            if not x.flags.c_contiguous or x.dtype != first.dtype or x.data.ptr != place or x.base is None:
+                return None
+            if x.data.mem is not first.data.mem:
+                return None
+            place += x.nbytes
+        return self.cupy.ndarray((sum(x.size for x in parts),), first.dtype, memptr=first.data)
+
+    def refill(self, y: Array, x: Array) -> None:
+        """Change y to x, of the same shape and dtype; by a plain copy of memory where both are contiguous."""
+        if x.flags.c_contiguous and y.flags.c_contiguous and x.nbytes:
+            y.data.copy_from_device_async(x.data, x.nbytes)
+        else:
+            y[...] = x
 
     def own(self, x: Array) -> Array:
         """As it is if it owns its memory."""

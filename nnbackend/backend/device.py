@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args
 import numpy as np
 
 from ..errors import DeviceError, DeviceUnavailableError, DTypeError
-from .base import Array, Backend, Memory, Precision
+from .base import Array, Backend, Memory, Precision, log
 from .detect import cuda_status
 from .registry import NUMPY, backend_of, is_array, library_backend
 
@@ -52,7 +52,7 @@ class Device:
         """Work on this device inside: in turn with what comes before and after, and without waiting for it.
 
         On CUDA the device becomes CuPy's current one, and one stream of nnbackend's own its current stream. Trainers
-        and estimators do this by themselves; loops of your own need it on all but the first GPU, or for "tf32".
+        and estimators do this by themselves; loops of your own need it on all but the first GPU, or for `precision`.
         MemoryError says what was asked for and what is free, DeviceError what CUDA reports.
         """
         return self.backend.stream(self.raw, self.precision)
@@ -85,8 +85,11 @@ def device(spec: DeviceLike = "auto", precision: Precision | None = None) -> Dev
     `"cuda"` raises DeviceUnavailableError with the diagnosis and the fix; only `"auto"` falls back, and logs why, once.
     `NNBACKEND_DEVICE` says what `"auto"` means. ValueError for names that do not exist.
 
-    With `precision="tf32"` fits on a GPU round the factors of float32 matrix products to 10 bits, and are faster;
-    "ieee", the default, does not. Wherever arrays are compared, moved or named it makes no difference.
+    `precision` says how far fits on a GPU may round the factors of float32 matrix products, which makes them faster:
+    "tf32" and "float16" to 10 bits of mantissa, "bfloat16" to 7, "ieee", the default, not at all. Products are summed
+    in float32, and all else stays float32: weights, gradients, optimizers, norms, losses. With "float16" each factor
+    has a scale of its own, so the loss needs none. Without CUDA it has no effect, and wherever arrays are compared,
+    moved or named it makes no difference.
     """
     if precision is not None:
         return _precise(device(spec), precision)
@@ -104,7 +107,7 @@ def device(spec: DeviceLike = "auto", precision: Precision | None = None) -> Dev
 
 def _precise(place: Device, precision: Precision) -> Device:
     if precision not in get_args(Precision):
-        raise ValueError(f'device: expected precision="ieee" or "tf32", got {precision!r}.')
+        raise ValueError(f'device: expected precision="ieee", "tf32", "bfloat16" or "float16", got {precision!r}.')
     return Device(place.backend, place.raw, precision)
 
 
@@ -137,10 +140,8 @@ def _auto(wish: str) -> Device:
             return _named(wish)
         except ValueError as error:
             raise ValueError(f"NNBACKEND_DEVICE: {error}") from None
-    import logging  # here, because most programs never ask: it is a twentieth of the import of this library
-
     status = cuda_status()
-    logging.getLogger("nnbackend").info("device auto: %s (%s)", "cuda:0" if status.usable else "cpu", status.reason)
+    log("device auto: %s (%s)", "cuda:0" if status.usable else "cpu", status.reason)
     return _named("cuda:0") if status.usable else CPU
 
 

@@ -34,6 +34,11 @@ def primitive(spec: Callable[..., Array]) -> Callable[..., Array]:
     return run
 
 
+def constant(x: Array) -> Array:
+    """The same values without their history; plain arrays have none."""
+    return x.detach() if hasattr(x, "detach") else x
+
+
 @primitive
 def total(x: Array, axis: int | tuple[int, ...] | None) -> Array:
     """Sum of the elements along `axis`: for the ops of every training step, whose sums are small."""
@@ -53,6 +58,23 @@ def affine(x: Array, w: Array, b: Array | None) -> Array:
     if b is not None:
         y += b
     return y
+
+
+def product_into(a: Array, b: Array, out: Array) -> Array:
+    """`out` with the product in it."""
+    return _into("product", product, out, a, b)
+
+
+def affine_into(x: Array, w: Array, b: Array | None, out: Array) -> Array:
+    """`out` with `x @ w.T + b` in it."""
+    return _into("affine", affine, out, x, w, b)
+
+
+def _into(name: str, spec: Callable[..., Array], out: Array, *args: Any) -> Array:
+    override = backend_of(out).overrides.get(name)
+    if override is None or override(*args, out=out) is NotImplemented:
+        out[...] = spec(*args)
+    return out
 
 
 @primitive

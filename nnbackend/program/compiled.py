@@ -6,10 +6,10 @@ import functools
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..backend import NUMPY, SYNC, is_array
+from ..backend import KERNELS, NUMPY, SYNC, is_array
 from ..backend.threads import num_threads
 from ..cells import Cell, Parameter, structure
 from ..errors import RecordingError, RecordingWarning
@@ -17,10 +17,11 @@ from ..grad_mode import recording as grad_mode
 from ..recorder import Unfit, recorder
 from ..tensor import Tensor
 from ..training_mode import mode as training_mode
-from . import interpret
+from . import interpret, replay_cuda
 from .compare import differing
 from .entry import entry, runner
 from .graph import Node, Program
+from .launcher import Launcher
 from .record import Recording, built
 from .replay_numpy import Replay
 from .trace import ours
@@ -49,7 +50,7 @@ class Variant:
     """One program of a step, with the circumstances in which it holds."""
 
     run: Callable[..., Any] | None = None  # as soon as two recordings agree
-    replay: Replay | None = None
+    replay: Replay | replay_cuda.Replay | None = None
     threads = 0  # how many the replay is made for; 0 if it does not matter
     _entry: Callable[..., Any] | None = None
     _version = -1
@@ -85,6 +86,12 @@ class Variant:
         self.settings = structure.settings
         return True
 
+    def repeats(self) -> bool:
+        """Whether it certainly holds after a step, for the same kind of arguments, if it holds before."""
+        changed = {id(scalar) for scalar, _ in self.program.numbers}
+        fixed = all(n.op == "scalar" and id(n.value) not in changed for n, _, _ in self.pins)
+        return fixed and all(g.enters in (None, g.leaves) for g in self.program.gradients)
+
     def take_over(self, other: Variant) -> None:
         """The same program in other circumstances needs no plan of its own."""
         self.program, self.pins = other.program, other.pins
@@ -101,9 +108,12 @@ class Variant:
         program, form, self._entry = self.program, self.form, None
         if program.library is NUMPY:
             self.threads = num_threads()
-            self.replay = Replay(program, self.threads)
-            self.threads *= self.replay.threaded
-            self.run = runner(self.replay, form, reuse_outputs)
+            replay = self.replay = Replay(program, self.threads)
+            self.threads *= replay.threaded
+            self.run = runner(replay, form, reuse_outputs)
+        elif program.library.captures and KERNELS and not _looks(program):
+            launched = self.replay = replay_cuda.Replay(program)
+            self.run = Launcher(launched, form, reuse_outputs)
         else:
             n = len(program.inputs)
             self.run = lambda *given: built(form, interpret.run(program, given[:n]))
@@ -140,6 +150,45 @@ class Compiled:
         if kw or len(args) != arity:
             return self._slow(*args, **kw)
         return fast(*args)
+
+    def several(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The results of some calls, one after the other: on a GPU in one launch, if all are of one kind."""
+        return self._at_once(calls) or [self(*args) for args in calls]
+
+    def _at_once(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The results of one launch; nothing if it cannot be."""
+        if self.eager or SYNC or recorder.get() is not None or not self._lock.acquire(blocking=False):
+            return []
+        try:
+            known, given = None, []
+            for args in calls:
+                inputs: list[Any] = []
+                key = _key((args, {}), inputs), grad_mode.get(), training_mode.get()
+                if known is None:
+                    first, known = key, _fitting(self._variants.get(key, []), inputs)
+                if known is None or key != first or not isinstance(known.run, Launcher):
+                    return []
+                given.append((*[x.data if isinstance(x, Tensor) else x for x in inputs], *inputs))
+            if known is None or not known.repeats():
+                return []
+            self._latest = known
+            return known.run.several(given)
+        except Unfit:
+            return []
+        finally:
+            self._lock.release()
+
+    @property
+    def ungraphed(self) -> str | None:
+        """Why the program of the last call is not captured in a graph, on a GPU."""
+        replay = None if self._latest is None else self._latest.replay
+        return replay.ungraphed if isinstance(replay, replay_cuda.Replay) else None
+
+    @property
+    def kernels(self) -> int | None:
+        """How many kernels, or calls like that, the program of the last call takes on a GPU; None elsewhere."""
+        replay = None if self._latest is None else self._latest.replay
+        return replay.work.kernels if isinstance(replay, replay_cuda.Replay) else None
 
     @property
     def program(self) -> Program | None:
@@ -281,6 +330,11 @@ def _same(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(
         x is y or (type(x) is type(y) and isinstance(x, plain) and x == y) for x, y in zip(a, b, strict=True)
     )
+
+
+def _looks(program: Program) -> bool:
+    """Whether it looks at values that it has computed."""
+    return any(n.op == "check" and n.inputs[0].op != "input" for n in program.nodes)
 
 
 def _distance() -> int:

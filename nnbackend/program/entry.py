@@ -25,7 +25,7 @@ def runner(replay: Replay, form: Any, reuse_outputs: bool) -> Callable[..., Any]
     """The program as a function of the raw inputs, then of the inputs as they were given; it returns the results."""
     code, program = replay.code, replay.program
     n = len(program.inputs)
-    lines = [*_entering(program, code), *replay.lines]
+    lines = [*entering(program, code), *replay.lines]
     if reuse_outputs:  # an input may be a result of the last call, which this one writes over
         arena = code.name(replay.arena.base)
         given = [f"a{i}" for i, node in enumerate(program.inputs) if not node.host]
@@ -42,8 +42,8 @@ def runner(replay: Replay, form: Any, reuse_outputs: bool) -> Callable[..., Any]
         results.append(f"r{len(results)} = {f'{code.name(Tensor)}({text})' if kind == TENSOR else text}")
         return f"r{len(results) - 1}"
 
-    returned = _text(mapped(result, form), code)
-    lines += [*results, *replay.updates, *_leaving(program, code), f"return {returned}"]
+    returned = text_of(mapped(result, form), code)
+    lines += [*results, *replay.updates, *leaving(program, code), f"return {returned}"]
     parameters = ", ".join([*(f"a{i}" for i in range(n)), *(f"x{i}" for i in range(n))])
     return define("run", parameters, lines, code)
 
@@ -108,7 +108,7 @@ def _copied(text: str, place: Any, reuse: bool) -> str:
     return f"{text}[()]" if place is not None and not place.shape else f"{text}.copy()"
 
 
-def _entering(program: Program, code: Code) -> list[str]:
+def entering(program: Program, code: Code) -> list[str]:
     """Gradients from before are brought into their homes, unless they are there."""
     lines = []
     for g in program.gradients:
@@ -118,7 +118,8 @@ def _entering(program: Program, code: Code) -> list[str]:
     return lines
 
 
-def _leaving(program: Program, code: Code) -> list[str]:
+def leaving(program: Program, code: Code) -> list[str]:
+    """Gradients and marks of what has been written are as after the step itself."""
     lines = []
     for g in program.gradients:
         value = "None" if g.home is None or not g.leaves else code.name(g.home.array)
@@ -129,14 +130,14 @@ def _leaving(program: Program, code: Code) -> list[str]:
     return lines
 
 
-def _text(x: Any, code: Code) -> str:
+def text_of(x: Any, code: Code) -> str:
     """A nest of texts as the text of a nest."""
     if isinstance(x, tuple):
         if hasattr(x, "_fields"):
-            return f"{code.name(type(x))}({', '.join(_text(part, code) for part in x)})"
-        return f"({''.join(_text(part, code) + ', ' for part in x)})"
+            return f"{code.name(type(x))}({', '.join(text_of(part, code) for part in x)})"
+        return f"({''.join(text_of(part, code) + ', ' for part in x)})"
     if isinstance(x, list):
-        return f"[{', '.join(_text(part, code) for part in x)}]"
+        return f"[{', '.join(text_of(part, code) for part in x)}]"
     if isinstance(x, dict):
-        return "{" + ", ".join(f"{code.name(k)}: {_text(part, code)}" for k, part in x.items()) + "}"
+        return "{" + ", ".join(f"{code.name(k)}: {text_of(part, code)}" for k, part in x.items()) + "}"
     return str(x)

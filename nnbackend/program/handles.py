@@ -22,8 +22,25 @@ def handles_of(backend: Backend) -> tuple[type[Traced], TraceNamespace]:
     return _KINDS[backend]
 
 
+ALWAYS = frozenset({"kept"})  # recorded in array functions: they draw where the numbers are used
 # Recorded in array functions, which share blocks with others, unless a GPU has a kernel for them.
-OPEN = frozenset({"affine", "normalized", "normalized_back"})
+OPEN = frozenset(
+    {
+        "affine",
+        "log_softmax",
+        "log_softmax_back",
+        "normalized",
+        "normalized_back",
+        "pool_max",
+        "pool_max_back",
+        "pool_sum",
+        "pool_sum_back",
+        "softmax",
+        "softmax_back",
+        "softmax_loss",
+        "softmax_loss_back",
+    }
+)
 
 
 class TraceBackend(Backend):
@@ -32,7 +49,7 @@ class TraceBackend(Backend):
     def __init__(self, inner: Backend, namespace: TraceNamespace) -> None:
         super().__init__(inner.name, namespace)
         own = () if inner is NUMPY else inner.overrides
-        self.overrides = _Recorded(OPEN.difference(own))
+        self.overrides = _Recorded(OPEN.difference(own) | ALWAYS)
         self.inner, self.views = inner, inner.views
 
     def dtype(self, spec: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from .graph import HOLE, Node, Program
 from .names import of_cell, storage
+from .opened import opened
 from .simplify import dead, simplified
 
 ELEMENTWISE = frozenset({
@@ -25,6 +26,7 @@ def plain(program: Program) -> Program:
     """A copy to be printed. What leaves it, results and new contents, is never a view of a state."""
     twin = program.copy()
     twin.nodes = [n for n in twin.nodes if n.op != "check"]
+    opened(twin)
     _forget_gradients(twin)
     for n in twin.nodes:
         _flatten(n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from ..backend import NUMPY, backend_of
 from .graph import HOLE, LEAVES, VIEWS, Node, Program
 from .interpret import apply
 
@@ -45,7 +46,8 @@ def folded(program: Program) -> None:
             if n.host:
                 n = Node("number", args=(value,), host=True, scope=n.scope)
             elif not isinstance(value, tuple | list):
-                n = Node("const", shape=n.shape, dtype=n.dtype, scope=n.scope, value=value)
+                known = (1.0,) if n.op == "ones" else ()  # without a look at the device
+                n = Node("const", args=known, shape=n.shape, dtype=n.dtype, scope=n.scope, value=value)
             constant.add(n)
         return n
 
@@ -80,6 +82,9 @@ def rewritten(program: Program, rule: Callable[[Node], Node]) -> None:
             better.label = n.label
         nodes[better] = None
     program.nodes = list(nodes)
+    for n in nodes:
+        if isinstance(n.label, tuple):
+            n.label = n.label[0], new.get(n.label[1], n.label[1])
     program.inputs = [new[n] for n in program.inputs]
     program.rewire(lambda n: new[n])
 
@@ -142,7 +147,8 @@ def _product(n: Node) -> Node:
 
 def _is_one(x: Any) -> bool:
     if isinstance(x, Node):
-        return x.op == "const" and not x.kw and not x.shape and float(x.value) == 1.0
+        single = x.op == "const" and not x.kw and not x.shape
+        return single and (x.args == (1.0,) or (backend_of(x.value) is NUMPY and float(x.value) == 1.0))
     return bool(x == 1)
 
 

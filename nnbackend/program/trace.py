@@ -103,8 +103,8 @@ class Trace:
         if not isinstance(value, tuple | list):
             return self._apart(self.kind(self, value, node), args)
         node.shape = (len(value),)
-        parts = [self.kind(self, v, self.emit("part", (node,), (HOLE, i), {}, v)) for i, v in enumerate(value)]
-        parts = [self._apart(part, args) for part in parts]
+        made = [self.kind(self, v, self.emit("part", (node,), (HOLE, i), {}, v)) for i, v in enumerate(value)]
+        parts: list[Any] = [None if part.value is None else self._apart(part, args) for part in made]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
     def _later(self) -> Trace | None:

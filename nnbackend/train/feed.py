@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
-from ..backend import backend_of, gather, namespace, to_host
+from ..backend import Array, backend_of, gather, namespace, to_host
 from ..data import DataLoader
 from ..data.loader import bounded
 from ..data.prefetch import prefetched
@@ -123,6 +123,27 @@ class Rows:
             group = list(islice(batches, k))
             done += len(group)
             yield group, [size] * len(group) if done < count else [*[size] * (len(group) - 1), last], done == count
+
+    @property
+    def plain(self) -> bool:
+        """Whether batches are rows of arrays on the device, one array for the inputs, and so on."""
+        return self.resident and not self._nested
+
+    def numbered(self, most: Callable[[], int]) -> Iterator[tuple[list[Array], list[int], bool]]:
+        """As `groups`, but the numbers of the rows on the device, of as many whole batches as `most` says."""
+        self._done, size = 0, self.batch_size
+        first, hand_out = self.loader._begin()
+        order, count = self.loader._order(), self.count
+        if order is None:
+            place = self.loader.arrays[0].device
+            order = namespace(self.loader.arrays[0].data).arange(self.rows, device=place.raw)
+        while first < count:
+            whole = (self.rows - first * size) // size
+            some = range(first, first + max(1, min(most(), whole)))
+            first = some.stop
+            hand_out(first - 1)
+            rows = [order[i * size : min((i + 1) * size, self.rows)] for i in some]
+            yield rows, [len(r) for r in rows], first == count
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """The same rows as they stand, for a look at all of them."""

@@ -48,9 +48,9 @@ class Progress:
         if self._bar is not None and self._bar.shown:
             self._bar.show(self._where(), self.position, 0.0)
 
-    def step(self) -> None:
-        """One more is done."""
-        self.done += 1
+    def step(self, n: int = 1) -> None:
+        """So many more are done."""
+        self.done += n
         if self._counted is None:  # the first one takes longer than others
             self._counted = time.monotonic(), self.done
         if self.done != self.steps:  # else the epoch ends, with a line perhaps

@@ -21,6 +21,7 @@ from ..backend import FLOATING, namespace, to_host
 from ..errors import CheckpointWriteError, IncompatibleCheckpointError, LabelError, NonFiniteError
 from ..io.build import explained
 from ..tensor import Tensor
+from .ahead import ahead
 from .callback import Callback, named
 from .checkpoints import Checkpoints
 from .feed import Batch, Rows, Stream
@@ -64,6 +65,7 @@ class Run:
         # who is at work here, and what has been asked for; others wait for an answer
         self.thread: int | None = None
         self.asked: deque[tuple[Path, SimpleQueue[BaseException | None] | None]] = deque()
+        self.ahead: Any = None  # what takes several steps at once
         self.last = LastGood(self)
         self.begin(len(self.history))
 
@@ -146,6 +148,7 @@ class Run:
         steps, done = batches and -(-batches // self.accumulate), len(self.losses) // self.accumulate
         passes = Progress(range(start + 1, self.goal + 1), verbose and sys.stderr.isatty(), steps, done, shown=verbose)
         self.trainer.optimizer.prepare()
+        self.ahead = ahead(self, (batches or 0) * (self.goal - start))
         with Interrupts(say=verbose) as signals, self._at_work(signals):
             with self._told(signals):
                 with passes:
@@ -183,10 +186,10 @@ class Run:
         watched = bool(self.callbacks) or self.checkpoints is not None
         if self.accumulate > 1:
             self.trainer.optimizer.zero_grad()
-        for group, sizes, closed in self.feed.groups(self.accumulate):
-            self.losses += self.step(group, sizes)
+        for losses, sizes, closed in self._steps():
+            self.losses += losses
             self.sizes += sizes
-            passes.step()
+            passes.step(len(losses) // self.accumulate or 1)
             reported = closed and self._close(epoch, every, passes.write if verbose else None)
             if watched or self.asked or self.stopped or signals.caught is not None:
                 self._between(closed)
@@ -195,6 +198,17 @@ class Run:
             if reported:
                 self.last.keep()
         return True
+
+    def _steps(self) -> Iterator[tuple[list[Tensor], list[int], bool]]:
+        """What is left of an epoch: losses of a step or of several, how many rows, and whether they are the last."""
+        if self.ahead is None:
+            for group, sizes, closed in self.feed.groups(self.accumulate):
+                yield self.step(group, sizes), sizes, closed
+            return
+        for rows, sizes, closed in self.feed.numbered(lambda: self.ahead.most):
+            losses = self.ahead.steps(rows)
+            self.trainer.steps += len(losses)
+            yield losses, sizes, closed
 
     def step(self, group: list[Batch], sizes: list[int]) -> list[Tensor]:
         """One step by the gradients of some batches of these sizes; their losses, without waiting for them."""

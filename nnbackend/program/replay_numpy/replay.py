@@ -9,22 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..graph import HOLE, Node, Program, is_view
-from ..number import FUNCTIONS
 from ..simplify import simplified
 from .blocks import Loop
 from .calls import SPREAD, called, view_of, view_text, write
 from .code import Code
+from .host import HOST, host_text
 from .lower import BLAS, lowered
 from .memory import Memory, flat_of
 from .schedule import Block, scheduled
-
-HOST = {
-    "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}", "floor_divide": "{} // {}",
-    "remainder": "{} % {}", "pow": "({}) ** {}", "negative": "-{}", "positive": "+{}", "abs": "abs({})",
-    "less": "{} < {}", "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}",
-    "equal": "{} == {}", "not_equal": "{} != {}",
-}  # fmt: skip
-
 
 SCALAR = frozenset({"add", "subtract", "multiply", "divide", "negative"})
 
@@ -143,13 +135,7 @@ class Replay:
             self.text[n] = self.code.name(n.args[0])
             return
         self.text[n] = f"h{len(self.text)}"
-        if n.op == "scalar":
-            value = f"{self.code.name(n.value)}._value"
-        else:
-            parts = [self.ref(x) if isinstance(x, Node) else self.code.name(x) for x in n.operands()]
-            function = FUNCTIONS.get(n.op)
-            value = f"{self.code.name(function)}({', '.join(parts)})" if function else HOST[n.op].format(*parts)
-        self.code.lines.append(f"{self.text[n]} = {value}")
+        self.code.lines.append(f"{self.text[n]} = {host_text(n, self.code, self.ref)}")
 
     def _scalar(self, n: Node) -> None:
         """Arithmetic without axes is quicker on NumPy's scalars."""
