@@ -25,7 +25,8 @@ def compiled(text: str, architecture: str) -> str:
     if compiler is None:
         pytest.skip("no NVRTC")
     assert compiler.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"", 0, None, None) == 0
-    options = [b"-std=c++17", b"-ftz=true", b"-arch=" + architecture.encode(), b"--ptxas-options=-v"]
+    options = [b"-std=c++17", b"-ftz=true", b"--device-as-default-execution-space"]
+    options += [b"-arch=" + architecture.encode(), b"--ptxas-options=-v"]
     failed = compiler.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

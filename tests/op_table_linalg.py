@@ -13,7 +13,7 @@ matrix = drawing(lambda rng, shape: rng.standard_normal(shape) + 3.0 * np.eye(sh
 
 def positive_definite(xp, x):
     """From any matrix: what a Cholesky factor may be taken of."""
-    return x @ xp.matrix_transpose(x) + xp.matrix_transpose(x) @ x
+    return xp.matmul(x, xp.matrix_transpose(x)) + xp.matmul(xp.matrix_transpose(x), x)
 
 
 for shape in ((3, 3), (2, 4, 4), (1, 1), (0, 2, 2)):

@@ -50,3 +50,16 @@ def test_nvrtc_compiles_generated_kernels_without_spills(name: str, architecture
     log = compiled(text(GROUPS[name]), architecture)
     assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
     assert "i64 at0" in text(GROUPS["wide"])
+
+
+def test_powers_are_the_functions_that_cupy_takes_for_them() -> None:
+    def made(y: float, dtype: str) -> str:
+        step = Step("pow", (0, Constant(y)), dtype)
+        return text(Group((8,), (Input(dtype, (1,)),), (), (step,), (1,))).rpartition("extern")[2]
+
+    for y, dtype, function in (
+        (2, F32, "multiply(v0, v0)"), (2.0, F64, "multiply(v0, v0)"), (2, "int32", "v0 * v0"), (0.5, F32, "sqrt(v0)"),
+        (-1.0, F32, "1 / v0"), (-1.0, F16, "round16(1 / v0)"), (-1, F32, "pow(v0, (-0x1p+0f))"),
+        (3.0, F32, "pow(v0, 0x1.8p+1f)"),
+    ):  # fmt: skip
+        assert f"v1 = {function};" in made(y, dtype)

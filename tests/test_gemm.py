@@ -344,12 +344,13 @@ def test_a_capture_takes_what_has_run_before(fresh: Any) -> None:
 def test_one_workspace_for_each_stream_that_needs_one(monkeypatch: Any) -> None:
     a, streams = array(2, LONG), [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
     monkeypatch.setattr(gemm, "_workspaces", {})
-    gemm.product(a.T, a[:, :4])
-    assert not gemm._workspaces
+    assert (len(gemm.product(a.T, a[:, :4])), gemm._workspaces) == (LONG, {})
     for stream in (*streams, *streams):
         with stream:
             gemm.product(a, a.T)
     assert [memory.mem.size for memory in gemm._workspaces.values()] == [gemm.WORKSPACE] * 2
+    del stream, streams
+    assert not gemm._workspaces
     with cupy.cuda.Stream(non_blocking=True), pytest.raises(UncapturedError, match="the stream has no workspace"):
         captured(lambda: gemm.product(a, a.T), Private())
 

@@ -15,6 +15,13 @@ from nnbackend.backend import cuda_faults, cuda_status, detect
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+SHOWN = re.findall(r"```python\n[^`]*```\n\n```(?:text|cuda)\n(.*?)```", TEXT, flags=re.S)  # what a block prints
+[FILE] = re.findall(r"```cuda\n(// one_hot\.cu.*?)```", TEXT, flags=re.S)
+IN_THE_FOLDER = f"""
+from nnbackend.backend import kernels
+others = kernels.source
+kernels.source = lambda name: {FILE!r} if name == "one_hot.cu" else others(name)
+"""
 
 
 def run(*command, **environment):
@@ -28,10 +35,14 @@ def run(*command, **environment):
 
 def test_its_python_runs():
     blocks = [block for block in BLOCKS if "import torch" not in block]
-    assert len(blocks) == len(BLOCKS) - 1 == 6
-    done = run("-W", "error", "-c", "\n".join(blocks))
+    assert len(blocks) == len(BLOCKS) - 1 == 9
+    switches = {"NNBACKEND_KERNELS": "1", "NNBACKEND_SYNC": "0"}
+    done = run("-W", "error", "-c", "\n".join([IN_THE_FOLDER, *blocks]), **switches)
     assert (done.returncode, done.stderr) == (0, "")
     assert "cuda:0" in done.stdout
+    assert len(SHOWN) == 2
+    for text in SHOWN:
+        assert text in done.stdout
 
 
 def test_what_it_says_of_pytorch():

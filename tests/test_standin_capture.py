@@ -234,3 +234,25 @@ def test_a_failing_call_leaves_its_inputs(cp, stream):
     x += 1
     stream.end_capture().launch()
     assert x.tolist() == [1, 2, 3]
+
+
+def test_memory_of_a_capture_is_not_given_back_when_there_is_no_more(cp, stream, monkeypatch):
+    from nnbackend.backend.capture import Private, UncapturedError, captured
+
+    def work():
+        x = cp.zeros(3 << 10, "uint8")
+        del x
+        return cp.zeros(15 << 10, "uint8")
+
+    runtime = cp.cuda.runtime
+    monkeypatch.setattr(runtime, "CAPACITY", runtime.CAPACITY - runtime.memGetInfo()[0] + (16 << 10))
+    with pytest.raises(UncapturedError, match="Out of memory"):
+        captured(work, Private())
+    captured(lambda: cp.zeros(15 << 10, "uint8"), Private())
+    eager = cp.get_default_memory_pool().malloc(2 << 10)
+    del eager
+    captured(lambda: cp.zeros(15 << 10, "uint8"), Private())  # where that was
+    pool = cp.cuda.MemoryPool
+    monkeypatch.setattr(cp.cuda, "MemoryPool", lambda allocator: pool())
+    with pytest.raises(UncapturedError, match="a captured kernel uses is given back"):
+        captured(work, Private())

@@ -161,7 +161,7 @@ class Backend:
         w -= a * x
 
     def together(self, fn: Callable[..., None], *arrays: Array) -> None:
-        """Call `fn`, which changes the arrays element by element, maybe twice; where it pays, its work is one kernel."""
+        """Call `fn`, which changes the arrays element by element, maybe twice; one kernel does it where that pays."""
         fn(*arrays)
 
     # -- memory

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -157,10 +158,13 @@ class Cudnn:
         return self._handles[device]
 
     def _workspace(self, device: int, stream: Any, size: int) -> int:
-        """Its address, made at the first plan that needs so much, and held for good. A stream's work takes turns."""
+        """Its address, made at the first plan that needs so much. The stream, whose work takes turns, keeps it."""
         if not size:
             return 0
-        spaces = self._workspaces.setdefault((device, stream.ptr), [])
+        key = device, stream.ptr
+        if key not in self._workspaces:
+            weakref.finalize(stream, self._workspaces.pop, key, None).atexit = False
+        spaces = self._workspaces.setdefault(key, [])
         if not spaces or spaces[-1].mem.size < size:
             if stream.is_capturing():
                 raise UncapturedError("the stream must have a workspace for cuDNN before it captures")

@@ -41,7 +41,7 @@ def overrides(cupy: Any) -> dict[str, Callable[..., Array]]:
     def gather(x: Array, index: Array) -> Array:
         return x.take(index, axis=0)
 
-    table = {
+    table: dict[str, Callable[..., Any]] = {
         "product": gemm.product,
         "affine": gemm.affine,
         "gather": gather,

@@ -104,7 +104,7 @@ def softmax_loss_back(z: Array, labels: Array, dy: Array, scale: float, *kept: A
     if len(kept) > 1 or type(labels) is not type(z) or not alike(z, dy) or (rows := _rows(z, 1)) is None:
         return NotImplemented
     z, dy, dz, labels = _packed(z), _packed(dy), _new(z), _packed(labels.astype(np.int64, copy=False))
-    rows.run("softmax_loss_back", (dz, z), dz, dy, int(dy.ndim > 0 and dy.size > 1), scale, *kept, z, labels)
+    rows.run("softmax_loss_back", (dz, z), dz, dy, int(dy.ndim > 0 and dy.size > 1), float(scale), *kept, z, labels)
     return dz
 
 

@@ -16,6 +16,7 @@ import functools
 import itertools
 import operator
 import threading
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from copy import copy
@@ -381,7 +382,7 @@ class Gemm:
 
 
 def _workspace(device: int, stream: int) -> int:
-    """The address of the stream's, made when it is first needed and held for good."""
+    """The address of the stream's, made when it is first needed and held as long as the stream."""
     key = (device, stream, threading.get_ident() if stream == PER_THREAD else 0)
     try:
         memory = _workspaces[key]
@@ -390,5 +391,6 @@ def _workspace(device: int, stream: int) -> int:
         if cupy.stream().is_capturing():
             raise UncapturedError("the stream has no workspace yet, which a first product makes") from None
         memory = _workspaces.setdefault(key, cupy.module.get_default_memory_pool().malloc(WORKSPACE))
+        weakref.finalize(cupy.stream(), _workspaces.pop, key, None).atexit = False
     address: int = memory.ptr
     return address

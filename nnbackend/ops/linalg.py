@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from ..backend import Array, namespace
+from ..backend import Array, namespace, product
 from ..errors import ShapeError
 from .core import Axis, Op, axes_of, constant, kept, unbroadcast
 
@@ -29,7 +29,7 @@ def solve(a: Array, b: Array) -> Op:
         xp, g = namespace(dy), transposed(dy)
         if column:
             return unbroadcast(-xp.expand_dims(g, axis=-1) * xp.expand_dims(x, axis=-2), a.shape)
-        return unbroadcast(-(g @ x.mT), a.shape)
+        return unbroadcast(-product(g, x.mT), a.shape)
 
     return x, (da, lambda dy: unbroadcast(transposed(dy), b.shape))
 
@@ -38,7 +38,7 @@ def inv(a: Array) -> Op:
     """The inverse. To solve equations, `solve` is quicker and more exact."""
     _square(a, "inv")
     y = namespace(a).linalg.inv(a)
-    return y, (lambda dy: -(y.mT @ dy @ y.mT),)
+    return y, (lambda dy: -product(product(y.mT, dy), y.mT),)
 
 
 def det(a: Array) -> Op:
@@ -63,7 +63,7 @@ def cholesky(a: Array, upper: bool = False) -> Op:
     def da(dy: Array) -> Array:
         xp = namespace(dy)
         low = dy.mT if upper else dy
-        middle = xp.tril(factor.mT @ low)
+        middle = xp.tril(product(factor.mT, low))
         n = a.shape[-1]
         middle = middle - middle * (0.5 * xp.eye(n, dtype=dy.dtype, device=dy.device))
         right = xp.linalg.solve(factor.mT, middle)  # l^-T phi
@@ -120,9 +120,9 @@ def matrix_power(x: Array, n: int) -> Array:
         x, n = xp.linalg.inv(x), -n
     while n:
         if n & 1:
-            power = x if power is None else power @ x
+            power = x if power is None else product(power, x)
         n >>= 1
-        x = x @ x if n else x
+        x = product(x, x) if n else x
     if power is None:
         power = x * 0 + xp.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     return power

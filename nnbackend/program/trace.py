@@ -366,7 +366,7 @@ class Trace:
                 raw = g.data if type(g) in TENSORS else g
                 home = gradient_home(parameter, raw)
                 if home.array is None:
-                    home.array = self.backend.copy(raw)
+                    home.array = backend_of(raw).copy(raw)
                 elif raw is not home.array:
                     home.array[...] = raw
                 if type(g) not in TENSORS:

@@ -201,7 +201,7 @@ class Run:
 
     def _steps(self) -> Iterator[tuple[list[Tensor], list[int], bool]]:
         """What is left of an epoch: losses of a step or of several, how many rows, and whether they are the last."""
-        if self.ahead is None:
+        if self.ahead is None or not isinstance(self.feed, Rows):
             for group, sizes, closed in self.feed.groups(self.accumulate):
                 yield self.step(group, sizes), sizes, closed
             return

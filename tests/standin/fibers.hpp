@@ -252,8 +252,11 @@ const char* launch(void (*kernel)(A...), const unsigned* dims, void** given, Pla
 template <class... A> const char* launch(void (*kernel)(A...), const unsigned* dims, void** given) {
   return launch(kernel, dims, given, Places<__integer_pack(sizeof...(A))...>{});
 }
-template <class... A> int sizes(void (*)(A...), int* into) {
-  int all[] = {static_cast<int>(sizeof(A))..., 0};
+template <class A> constexpr int sign = 1;
+template <> constexpr int sign<float> = -1;
+template <> constexpr int sign<double> = -1;
+template <class... A> int sizes(void (*)(A...), int* into) {  // of parameters; below 0 for floating-point numbers
+  int all[] = {static_cast<int>(sizeof(A)) * sign<A>..., 0};
   for (size_t i = 0; i < sizeof...(A); ++i) into[i] = all[i];
   return sizeof...(A);
 }

@@ -17,7 +17,7 @@ template <class Each> __device__ inline void pack(const Factor& x, i64 i, Each e
   if (row >= x.rows) return;
   const float* from = x.from + row * x.pitch + column;
   i64 left = x.columns - column;
-  float v[8];
+  alignas(16) float v[8];
   if (left >= 8 && (size_t)from % 16 == 0) {
     *(float4*)v = ((const float4*)from)[0];
     *(float4*)(v + 4) = ((const float4*)from)[1];

@@ -11,7 +11,7 @@ import numpy as np
 from ..base import DTYPES, Array, Backend
 from .group import Constant, Group, Input, Step
 from .launch import run
-from .ops import BY_OPERANDS, FLOATING, NAMES, TRUTH, WEAK, WHOLE, supported
+from .ops import BY_OPERANDS, FLOATING, NAMES, TRUTH, WEAK, WHOLE, power, supported
 
 NUMBER, STEP = 1 << 16, 1 << 17  # where these are counted from until it is known how many there are
 
@@ -66,6 +66,8 @@ class Sheet:
 
     def step(self, op: str, operands: tuple[Any, ...], like: Lazy, dtype: str = "") -> Lazy:
         """Add one; its result, which has the dtype that NumPy would give it."""
+        if op == "pow" and (simple := power(operands[1])):
+            op, operands = simple, operands[:1]
         values, names = zip(*map(self.operand, operands), strict=True)
         dtype = dtype or _dtype(op, names)
         self.steps.append(Step(op, values, dtype))

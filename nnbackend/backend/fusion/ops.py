@@ -87,6 +87,13 @@ def worked_in(op: str, operands: tuple[str, ...], result: str) -> str:
     return str(np.result_type(*(WEAK[name] if name in WEAK else DTYPES[name] for name in operands)).name)
 
 
+def power(y: Any) -> str | None:
+    """The function that CuPy takes for `x ** y`, if `y` is one of some numbers; then `pow` has other bits."""
+    if type(y) is int:
+        return "square" if y == 2 else None
+    return {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}.get(y) if type(y) is float else None
+
+
 def _table(dtype: str) -> dict[str, str]:
     return TRUTH if dtype == "bool" else WHOLE if dtype in INTEGERS else FLOATING
 
@@ -94,6 +101,8 @@ def _table(dtype: str) -> dict[str, str]:
 def expression(op: str, operands: list[tuple[str, Any]], result: str) -> str:
     """The C++ of one step. Operands are pairs: a dtype and a name; or "float", "int" or "bool" and a Constant."""
     dtype = worked_in(op, tuple(kind for kind, _ in operands), result)
+    if op == "pow" and isinstance(y := operands[1][1], Constant) and (simple := power(y.value)):
+        op, operands = simple, operands[:1]
     if op == "logistic":
         return _logistic(converted(*operands[0], dtype), dtype)
     kinds = ["bool" if op == "where" and i == 0 else dtype for i in range(len(operands))]

@@ -8,6 +8,7 @@ from ...backend.fusion import Constant, Group, Input, Reduction, Step, supported
 from ..graph import HOLE, LEAVES, Node, Program, is_view
 
 MOST = 24  # arrays that a kernel reads and writes
+LONGEST = 128  # nodes in a kernel, which take time to merge and to compile
 REDUCTIONS = frozenset({"sum", "mean", "prod", "max", "min"})
 ADDRESSED = frozenset({"uniform_like"})  # only the shape of their first argument matters
 
@@ -92,6 +93,10 @@ class _Merger:
         if a is b or not (a.fused and b.fused) or a.shape != b.shape:
             return
         if a.axes is not None and b.axes is not None and a.axes != b.axes:
+            return
+        if len({n.dtype for n in a.ends | b.ends}) > 1:  # which decides the order in which they are made
+            return
+        if len(a.nodes) + len(b.nodes) > LONGEST:
             return
         if self._uses_an_end(a, b) or self._uses_an_end(b, a) or self._apart(a, b) or self._apart(b, a):
             return

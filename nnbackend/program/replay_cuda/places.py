@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ...backend import Array, Backend
@@ -103,12 +104,11 @@ def separate(program: Program) -> None:
 
 
 def lay_out_gradients(program: Program, library: Backend) -> list[Node]:
-    """Gradients that an optimizer takes as one array get homes side by side; those concatenations."""
-    for cell, n in program.updates:
-        if cell.array is None:
-            cell.array = library.xp.empty(n.shape, dtype=n.dtype)
-    known = {id(g.home) for g in program.gradients}
-    homes: dict[Node, Any] = {}
+    """Gradients that an optimizer takes as one array get homes side by side; those concatenations.
+
+    A home that has memory keeps it: other programs know where it is.
+    """
+    known, homes = {id(g.home) for g in program.gradients}, dict[Node, Any]()
     for cell, n in program.updates:
         if id(cell) in known:
             homes.setdefault(n, cell)
@@ -116,9 +116,13 @@ def lay_out_gradients(program: Program, library: Backend) -> list[Node]:
     found = [n for n in found if homes.keys() >= {*n.inputs} and len({*n.inputs}) == len(n.inputs)]
     for n in found:
         cells = [homes[i] for i in n.inputs]
-        if library.joined([c.array for c in cells]) is None:
+        if all(cell.array is None for cell in cells):
             flat, start = library.xp.empty(n.shape, dtype=n.dtype), 0
-            for cell in cells:
-                view = library.xp.reshape(flat[start : start + cell.array.size], cell.array.shape)
-                cell.array, start = view, start + cell.array.size
+            for cell, i in zip(cells, n.inputs, strict=True):
+                size = math.prod(i.shape)
+                cell.array = library.xp.reshape(flat[start : start + size], i.shape)
+                start += size
+    for cell, n in program.updates:
+        if cell.array is None:
+            cell.array = library.xp.empty(n.shape, dtype=n.dtype)
     return found

@@ -63,7 +63,11 @@ class Replay:
         if self._slots is None:
             self._slots = Slots(len(self.work.numbers))
         self._slots.write(numbers)
-        return _copied(self.library, self.work.run(arrays, list(self._slots)))
+        if self.ungraphed is None:  # a graph will have them in one piece
+            arrays = _copied(self.library, arrays)
+        with self._memory.used():
+            outputs = self.work.run(arrays, list(self._slots))
+        return _copied(self.library, outputs)
 
     def _captured(self, key: Any, steps: Sequence[Any], kinds: Any) -> Graph | None:
         try:
@@ -81,8 +85,12 @@ class Graph:
     def __init__(self, work: Work, memory: Private, steps: Sequence[Any], kinds: Any) -> None:
         library, self.kinds = work.library, kinds
         self.library, self.count, count = library, len(steps), len(work.numbers)
-        self.blocks = [None if a is None else _block(library, a, len(steps)) for a in steps[0][0]]
-        self.inputs = [[None if b is None else b[i, ...] for b in self.blocks] for i in range(len(steps))]
+        first = steps[0][0]
+        self.rows = [None if a is None else _rows(library, a, len(steps)) for a in first]
+        pairs = list(zip(self.rows, first, strict=True))
+        self.inputs = [
+            [None if r is None else _row(library, r[i, ...], a) for r, a in pairs] for i in range(len(steps))
+        ]
         self._fill(steps)
         self.slots = Slots(count * len(steps))
         self.slots.write([x for _, numbers in steps for x in numbers])
@@ -110,32 +118,38 @@ class Graph:
 
     def _fill(self, steps: Sequence[Any]) -> None:
         """Bring the inputs to their places; those that lie side by side in one go."""
-        for j, block in enumerate(self.blocks):
-            if block is not None:
+        for j, rows in enumerate(self.rows):
+            if rows is not None:
                 arrays = [given[j] for given, _ in steps]
-                whole = self.library.joined(arrays) if self.count > 1 else arrays[0]
-                if whole is not None:
-                    self.library.refill(block, self.library.xp.reshape(whole, block.shape))
+                whole = self.library.joined(arrays) if self.count > 1 else None
+                if whole is not None and whole.size == rows.size:
+                    self.library.refill(rows, self.library.xp.reshape(whole, rows.shape))
                 else:
-                    for i, array in enumerate(arrays):
-                        self.library.refill(block[i, ...], array)
+                    for places, array in zip(self.inputs, arrays, strict=True):
+                        self.library.refill(places[j], array)
 
 
-def _copied(library: Backend, outputs: Sequence[Array]) -> list[Array]:
-    """Outputs that nobody will write over."""
-    return [None if y is None else library.copy(y) for y in outputs]
+def _copied(library: Backend, arrays: Sequence[Array]) -> list[Array]:
+    """Contiguous arrays that nobody else will write over."""
+    return [None if x is None else library.copy(x) for x in arrays]
 
 
-def _block(library: Backend, x: Array, count: int) -> Array:
-    """Room for so many arrays like x."""
-    return library.xp.empty((count, *x.shape), dtype=x.dtype)
+def _rows(library: Backend, x: Array, count: int) -> Array:
+    """A row for each of so many arrays like x, which all begin at multiples of 16 bytes, as arrays of their own do."""
+    width = max(1, 16 // x.dtype.itemsize)
+    return library.xp.empty((count, -(-x.size // width) * width), dtype=x.dtype)
+
+
+def _row(library: Backend, row: Array, x: Array) -> Array:
+    """The place of an array like x in a row."""
+    return library.xp.reshape(row[: x.size], x.shape)
 
 
 def _together(library: Backend, outputs: Sequence[Array]) -> Array:
     """The outputs of all steps in one array."""
     if outputs[0] is None:
         return None
-    block = _block(library, outputs[0], len(outputs))
+    block = library.xp.empty((len(outputs), *outputs[0].shape), dtype=outputs[0].dtype)
     for i, y in enumerate(outputs):
         block[i, ...] = y
     return block

@@ -29,8 +29,8 @@ SHARED, MOST_SHARED = 48 << 10, 227 << 10  # bytes a block may have as it is, an
 _KERNEL = re.compile(r"extern\s+\"C\"\s+__global__\s+(?:__\w+__\([^)]*\)\s+)?void\s+(\w+)\s*\(")
 _GXX = ("g++", "-std=c++20", "-w", "-x", "c++", "-")
 _OPTIONS = (
-    *("-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", "-fsanitize=alignment"),
-    *("-shared", "-fPIC", "-Wl,--as-needed"),
+    *("-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", "-fno-threadsafe-statics"),
+    *("-shared", "-fPIC", "-nostdlib"),  # to look through all libraries takes as long as the rest
 )
 _TYPES = {bool: np.dtype(bool), int: np.dtype(np.int64), float: np.dtype(np.float64), complex: np.dtype(np.complex128)}
 _one_at_a_time = threading.Lock()  # threadIdx and its like are global
@@ -81,7 +81,7 @@ def _gxx(text: str, *options: str) -> str:
     return done.stdout
 
 
-def built(key: str, text: Callable[[], str]) -> ctypes.CDLL:
+def built(key: str, text: Callable[[], str], *options: str) -> ctypes.CDLL:
     """The library of a C++ text, kept under the hash of `key`, of which the text is made."""
     name = hashlib.sha256("\0".join((key, *_GXX, *_OPTIONS, Path(__file__).read_text())).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir(), f"nnbackend-standin-{os.getuid()}")
@@ -89,7 +89,7 @@ def built(key: str, text: Callable[[], str]) -> ctypes.CDLL:
     path = folder / f"{name}.so"
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}")
-        _gxx(text(), *_OPTIONS, "-o", str(partial))
+        _gxx(text(), *_OPTIONS, *options, "-o", str(partial), "-lm", "-lc", "-lgcc")
         partial.replace(path)
     return ctypes.CDLL(str(path))
 
@@ -110,13 +110,16 @@ def _compiled(code: str, names: tuple[str, ...] = ()) -> tuple[ctypes.CDLL, list
         listed = f'extern "C" const char* standin_names() {{ return "{"|".join(found)}"; }}\n'
         return f'{shim}\n#line 1 "kernel.cu"\n{_shared_memory(code)}\n{launchers}{listed}'
 
-    library = built("\0".join((code, *names, shim)), text)
+    library = built("\0".join((code, *names, shim)), text, "-fsanitize=alignment")
     library.standin_names.restype = ctypes.c_char_p
     return library, library.standin_names().decode().split("|")
 
 
 class RawKernel:
-    """One kernel. Arguments are arrays, whose address is passed, and numbers, which must have the parameter's size."""
+    """One kernel. Arguments are arrays, whose address is passed, and numbers.
+
+    CUDA takes the bytes of these as they are, so they must be of the parameter's size, and floats where it is one.
+    """
 
     _most_shared = SHARED
 
@@ -169,8 +172,9 @@ class RawKernel:
             raise ValueError(f"{self.name} takes {len(sizes)} arguments, got {len(args)}")
         values = [_value(arg) for arg in args]
         for i, (value, size) in enumerate(zip(values, sizes, strict=True)):
-            if value.nbytes != size:
-                raise TypeError(f"{self.name}: argument {i} takes {size} bytes, got {value.nbytes} ({value.dtype})")
+            if value.nbytes != abs(size) or (value.dtype.kind == "f") != (size < 0):
+                wanted = f"a float of {-size} bytes" if size < 0 else f"{size} bytes"
+                raise TypeError(f"{self.name}: argument {i} takes {wanted}, got {value.nbytes} ({value.dtype})")
         pointers = (ctypes.c_void_p * max(len(values), 1))(*(value.ctypes.data for value in values))
         self._launch((ctypes.c_uint * 8)(*dims, shared_mem), pointers, values, args)
 

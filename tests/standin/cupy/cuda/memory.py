@@ -51,8 +51,16 @@ class Memory:
             pool._take(size, self.device_id)
             self._pool = pool
             if host is None and pool.keeps:
-                self._key = pool._key(size, self.device_id)
-                host = pool._kept(self._key)
+                key = pool._key(size, self.device_id)
+                try:
+                    host = pool._kept(key)
+                except OutOfMemoryError:
+                    self._pool = None
+                    pool._give_back(size, self.device_id)
+                    raise
+                self._key = key
+        elif size and host is None and reserved(self.device_id) > runtime.CAPACITY:  # what it is for has been counted
+            raise runtime.CUDARuntimeError(2)
         self.host = np.empty(size, np.uint8) if host is None else host
 
     @property
@@ -139,7 +147,7 @@ class MemoryPool:
     """All figures are of the current device, as CuPy's are."""
 
     def __init__(self, allocator: Any = None, *, keeps: bool = True) -> None:
-        self.keeps, self._free = keeps, defaultdict[Any, list[Any]](list)
+        self._allocator, self.keeps, self._free = allocator, keeps, defaultdict[Any, list[Any]](list)
         self._used, self._total, self._limit = ([0] * runtime.DEVICES for _ in range(3))
         with _lock:
             _pools.add(self)
@@ -157,7 +165,17 @@ class MemoryPool:
         """Memory that was freed on this stream, with what was in it, or new memory."""
         with _lock:
             free = self._free[key]
-            return free.pop() if free else np.full(key[-1], 0xFF, np.uint8)
+            if free:
+                return free.pop()
+            if self._allocator is None:
+                return np.full(key[-1], 0xFF, np.uint8)
+            try:
+                host = self._allocator(key[-1]).mem.host
+            except runtime.CUDARuntimeError:
+                self._total[key[0]] -= key[-1]
+                raise OutOfMemoryError(key[-1], self._total[key[0]]) from None
+            host.fill(0xFF)
+            return host
 
     def _take(self, size: int, device: int) -> None:
         size = -(-size // _UNIT) * _UNIT
@@ -168,7 +186,7 @@ class MemoryPool:
                 if more < size and self._refused(size, device):
                     self._forget(device)  # CuPy gives back what is free, then tries again
                     more = size
-                if self._refused(more, device):
+                if self._refused(more, device) and self._allocator is None:
                     raise OutOfMemoryError(size, self._total[device], limit)
                 self._total[device] += more
             self._used[device] += size
@@ -199,6 +217,11 @@ class MemoryPool:
             self._forget(runtime.getDevice())
 
     def _forget(self, device: int) -> None:
+        """What is free goes back to the device; whoever has an allocator keeps what that has made."""
+        if self._allocator is not None:
+            return
+        if self.keeps and _capture.active and any(self._free.values()):
+            raise RuntimeError("memory that a captured kernel uses is given back to the device")
         self._total[device] = self._used[device]
         for key in [key for key in self._free if key[0] == device]:
             del self._free[key]
