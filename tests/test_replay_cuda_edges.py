@@ -204,3 +204,21 @@ def test_long_chains_are_some_kernels():
     got = [step(x) for _ in range(4)]
     same(got, [chain(x)] * 4)
     assert 401 / groups.LONGEST < step.kernels < 8
+
+
+def test_several_calls_that_reuse_outputs_have_results_of_their_own():
+    x = nb.tensor(np.arange(4.0), device="cuda")
+    step = nb.compile(lambda x, k: x * k, reuse_outputs=True)
+    got = step.several([(x, k) for k in range(1, 7)])  # recorded on the way
+    for k, y in enumerate(got, start=1):
+        np.testing.assert_array_equal(y.numpy(), np.arange(4.0) * k)
+
+
+def test_whole_numbers_of_any_size():
+    x, step = nb.ones(3, device="cuda"), nb.compile(lambda x, k: x * k)
+    for k in (1, 2, 3, 4, 2**62, 2**63, -(2**70), 5):
+        np.testing.assert_array_equal(step(x, k).numpy(), np.full(3, k, "float32"))
+
+
+def test_a_number_of_numpys_goes_to_the_device():
+    assert float(nb.tensor(np.float32(1.5), device="cuda")) == 1.5

@@ -177,6 +177,7 @@ class CupyBackend(Backend):
     # -- to and from the host
     def from_host(self, host: np.ndarray[Any, Any], raw: Any) -> Array:
         """Upload through page-locked memory (CuPy's way), without waiting for it."""
+        host = np.asarray(host)  # NumPy's 0-d results are scalars
         with self._explaining(raw), raw:
             if self.cupy.cuda.pinned_memory.is_memory_pinned(host.ctypes.data):
                 host = host.copy()  # CuPy would read it later, with all that is written to it until then

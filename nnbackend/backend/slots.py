@@ -45,7 +45,7 @@ class Slots:
             if some != self._bits[i : i + TOGETHER]:
                 words = map(np.uint64, some + [0] * (TOGETHER - len(some)))
                 start("numbers.cu", "store", (1,), 32, self._array[i:], np.int64(len(some)), *words)
-        self._bits = bits
+                self._bits[i : i + TOGETHER] = some
 
     def __iter__(self) -> Any:
         """All of them."""

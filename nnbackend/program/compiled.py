@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..backend import KERNELS, NUMPY, SYNC, is_array
+from ..backend import KERNELS, NUMPY, SYNC, backend_of, is_array
 from ..backend.threads import num_threads
 from ..cells import Cell, Parameter, structure
 from ..errors import RecordingError, RecordingWarning
@@ -17,6 +17,7 @@ from ..grad_mode import recording as grad_mode
 from ..recorder import Unfit, recorder
 from ..tensor import Tensor
 from ..training_mode import mode as training_mode
+from ..tree import mapped
 from . import interpret, replay_cuda
 from .compare import differing
 from .entry import entry, runner
@@ -153,7 +154,9 @@ class Compiled:
 
     def several(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The results of some calls, one after the other: on a GPU in one launch, if all are of one kind."""
-        return self._at_once(calls) or [self(*args) for args in calls]
+        return self._at_once(calls) or [
+            mapped(_own, self(*args)) if self.reuse_outputs else self(*args) for args in calls
+        ]
 
     def _at_once(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The results of one launch; nothing if it cannot be."""
@@ -182,7 +185,10 @@ class Compiled:
     def ungraphed(self) -> str | None:
         """Why the program of the last call is not captured in a graph, on a GPU."""
         replay = None if self._latest is None else self._latest.replay
-        return replay.ungraphed if isinstance(replay, replay_cuda.Replay) else None
+        if isinstance(replay, replay_cuda.Replay):
+            return replay.ungraphed
+        far = self._latest is not None and self._latest.program.library.captures
+        return "NNBACKEND_KERNELS=0 is set" if far else None
 
     @property
     def kernels(self) -> int | None:
@@ -330,6 +336,13 @@ def _same(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(
         x is y or (type(x) is type(y) and isinstance(x, plain) and x == y) for x, y in zip(a, b, strict=True)
     )
+
+
+def _own(x: Any) -> Any:
+    """A result that the next call does not write over."""
+    if isinstance(x, Tensor):
+        return x.clone()
+    return backend_of(x).copy(x) if is_array(x) else x
 
 
 def _distance() -> int:

@@ -31,6 +31,7 @@ class Replay:
     def __call__(self, steps: Sequence[tuple[Sequence[Array], Sequence[float]]], reuse: bool = False) -> list[Any]:
         """The outputs of some steps, each with its arrays and numbers, one after the other."""
         device = self._device(steps[0][0])
+        steps = [(arrays, [_in_8_bytes(x) for x in numbers]) for arrays, numbers in steps]
         precision = self.library.precision()
         kinds = [(precision, *map(type, numbers)) for _, numbers in steps]  # 1 may become 0.5
         with self.library.stream(device.raw, precision):
@@ -127,6 +128,11 @@ class Graph:
                 else:
                     for places, array in zip(self.inputs, arrays, strict=True):
                         self.library.refill(places[j], array)
+
+
+def _in_8_bytes(x: float) -> float:
+    """A number as a kernel can have it."""
+    return x if type(x) is not int or -(1 << 63) <= x < 1 << 63 else float(x)
 
 
 def _copied(library: Backend, arrays: Sequence[Array]) -> list[Array]:

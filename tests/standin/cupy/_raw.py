@@ -27,6 +27,7 @@ ORDER = "ascending"
 SHIM = [Path(__file__).parent.parent / name for name in ("shim.hpp", "fibers.hpp")]
 SHARED, MOST_SHARED = 48 << 10, 227 << 10  # bytes a block may have as it is, and with the kernel's attribute set
 _KERNEL = re.compile(r"extern\s+\"C\"\s+__global__\s+(?:__\w+__\([^)]*\)\s+)?void\s+(\w+)\s*\(")
+_MACRO = re.compile(r"#define(?:[^\n]*\\\n)*[^\n]*__global__")  # which makes kernels
 _GXX = ("g++", "-std=c++20", "-w", "-x", "c++", "-")
 _OPTIONS = (
     *("-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", "-fno-threadsafe-statics"),
@@ -100,7 +101,7 @@ def _compiled(code: str, names: tuple[str, ...] = ()) -> tuple[ctypes.CDLL, list
     shim = "".join(path.read_text() for path in SHIM)
 
     def text() -> str:
-        found = names or tuple(_KERNEL.findall(_gxx(code, "-E", "-P")))
+        found = names or tuple(_KERNEL.findall(_gxx(code, "-E", "-P") if _MACRO.search(code) else code))
         launchers = "".join(
             f'extern "C" const char* standin_launch_{i}(const unsigned* dims, void** given) '
             f"{{ return standin::launch(&{name}, dims, given); }}\n"
