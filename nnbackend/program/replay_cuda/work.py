@@ -12,9 +12,8 @@ from ..simplify import simplified
 from .groups import Unit, units
 from .places import Places, lay_out_gradients, separate
 
-SLOTTED = frozenset({
-    "uniform_like", "words_like", "integers_like", "attention", "attention_back", "dropped",
-})  # fmt: skip  # they read a step that changes from a slot
+# They read a step that changes from a slot.
+SLOTTED = frozenset({"uniform_like", "words_like", "integers_like", "attention", "attention_back"})
 
 Values: TypeAlias = dict[Node, Any]
 
