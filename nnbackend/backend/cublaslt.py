@@ -49,9 +49,7 @@ class Epilogue(IntEnum):
     """What is done to the result before it is stored: `CUBLASLT_EPILOGUE_`."""
 
     DEFAULT = 1
-    RELU = 2
     BIAS = 4
-    RELU_BIAS = 6
 
 
 class Layout(IntEnum):

@@ -105,16 +105,15 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     return (_plans.get(key) or _planned(key, _product, a, b, out))(a, b, out)
 
 
-def affine(x: Array, w: Array, b: Array | None, out: Array | None = None, activation: str | None = None) -> Array:
-    """`x @ w.T + b`: rows (n, i), (o, i), (o,) -> (n, o). With `activation="relu"` numbers below 0 become 0."""
-    cupy = _cupy()
-    if b is None and activation is None:
+def affine(x: Array, w: Array, b: Array | None, out: Array | None = None) -> Array:
+    """`x @ w.T + b`: rows (n, i), (o, i), (o,) -> (n, o)."""
+    if b is None:
         return product(x, w.T, out)
-    if not x.__class__ is w.__class__ is cupy.array or b.__class__ not in (cupy.array, type(None)):
+    cupy = _cupy()
+    if not x.__class__ is w.__class__ is b.__class__ is cupy.array:
         return NotImplemented
-    ends = None if b is None else _key(b), None if out is None else _key(out)
-    key = _key(x), _key(w), *ends, cupy.device(), PRECISION.get(), activation
-    return (_plans.get(key) or _planned(key, _affine, x, w, b, out, activation))(x, w, b, out)
+    key = _key(x), _key(w), _key(b), None if out is None else _key(out), cupy.device(), PRECISION.get()
+    return (_plans.get(key) or _planned(key, _affine, x, w, b, out))(x, w, b, out)
 
 
 class _Cupy(NamedTuple):
@@ -239,27 +238,21 @@ def _of_vectors(a_ndim: int, b_ndim: int) -> Plan:
     return _by(run)
 
 
-def _affine(x: Array, w: Array, b: Array, out: Array | None, activation: str | None) -> Plan:
+def _affine(x: Array, w: Array, b: Array, out: Array | None) -> Plan:
     """The plan of `affine`: that of the product, with an epilogue where there can be one."""
-    if activation not in (None, "relu"):
-        raise ValueError(f'activation: expected None or "relu", got {activation!r}')
-    if b is not None and (b.dtype, b.shape, b.data.device_id) != (x.dtype, w.shape[:1], x.data.device_id):
+    if (b.dtype, b.shape, b.data.device_id) != (x.dtype, w.shape[:1], x.data.device_id):
         return _left_to_cupy(None)
-    if b is not None and (b.data.ptr % ALIGNED or b.strides != (b.itemsize,)):
-        return lambda x, w, b, out: affine(x, w, b.copy(), out, activation)
+    if b.data.ptr % ALIGNED or b.strides != (b.itemsize,):
+        return lambda x, w, b, out: affine(x, w, b.copy(), out)
     plain = _product(x, w.T, out)
-    epilogue = (Epilogue.RELU if b is None else Epilogue.RELU_BIAS) if activation else Epilogue.BIAS
-    if isinstance(plain, Gemm) and (better := plain.also(epilogue)) is not None:
+    if isinstance(plain, Gemm) and (better := plain.also(Epilogue.BIAS)) is not None:
         return better
-    maximum = _cupy().module.maximum
 
-    def steps(x: Array, w: Array, b: Array | None, out: Array | None) -> Array:
+    def steps(x: Array, w: Array, b: Array, out: Array | None) -> Array:
         y = product(x, w.T, out)
-        if y is NotImplemented:
-            return y
-        if b is not None:
+        if y is not NotImplemented:
             y += b
-        return maximum(y, 0, y) if activation else y
+        return y
 
     return steps
 

@@ -7,7 +7,7 @@
 enum Status { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
 enum Type { R_32F = 0, R_64F = 1, R_16F = 2, R_16BF = 14 };
 enum Compute { C_32F = 68, C_64F = 70, C_TF32 = 77 };
-enum Epilogue { DEFAULT = 1, RELU = 2, BIAS = 4, RELU_BIAS = 6 };
+enum Epilogue { DEFAULT = 1, BIAS = 4 };
 
 struct Layout {
     int32_t type;
@@ -130,7 +130,6 @@ static void multiply(const Job& job) {
                 const char* bias = static_cast<const char*>(job.desc.bias) + row * size;
                 if (beta != 0) value += beta * static_cast<T>(load(job.c.type, job.C + from * size));
                 if (job.desc.epilogue & BIAS) value += static_cast<T>(load(job.d.type, bias));
-                if (job.desc.epilogue & RELU && value < 0) value = 0;
                 store(job.d.type, job.D + at * size, value);
             }
         }
@@ -273,7 +272,7 @@ int cublasLtMatmul(void* handle, const Desc* desc, const void* alpha, const void
         if (!given[i] || reinterpret_cast<uintptr_t>(given[i]) % algo->alignment[i]) return INVALID_VALUE;
     if (workspace_size < algo->workspace || (algo->workspace && !workspace)) return INVALID_VALUE;
     if (reinterpret_cast<uintptr_t>(workspace) % 16) return INVALID_VALUE;
-    if (desc->epilogue & ~RELU_BIAS & ~DEFAULT) return NOT_SUPPORTED;
+    if (desc->epilogue & ~BIAS & ~DEFAULT) return NOT_SUPPORTED;
     if (desc->epilogue & BIAS && (!desc->bias || reinterpret_cast<uintptr_t>(desc->bias) % 16)) return INVALID_VALUE;
     if (desc->pointers) job.alphas = alpha, job.betas = beta;
     else job.alpha = load(desc->scale, alpha), job.beta = load(desc->scale, beta);
