@@ -1,6 +1,7 @@
 """The stand-in for CuPy captures graphs, and refuses in a capture what CuPy and CUDA refuse."""
 
 import ctypes
+import gc
 
 import numpy as np
 import pytest
@@ -245,7 +246,13 @@ def test_memory_of_a_capture_is_not_given_back_when_there_is_no_more(cp, stream,
         return cp.zeros(15 << 10, "uint8")
 
     runtime = cp.cuda.runtime
-    monkeypatch.setattr(runtime, "CAPACITY", runtime.CAPACITY - runtime.memGetInfo()[0] + (16 << 10))
+
+    def leave_16_kib():
+        gc.collect()  # what other tests have left
+        cp.get_default_memory_pool().free_all_blocks()
+        monkeypatch.setattr(runtime, "CAPACITY", runtime.CAPACITY - runtime.memGetInfo()[0] + (16 << 10))
+
+    leave_16_kib()
     with pytest.raises(UncapturedError, match="Out of memory"):
         captured(work, Private())
     captured(lambda: cp.zeros(15 << 10, "uint8"), Private())
@@ -253,6 +260,7 @@ def test_memory_of_a_capture_is_not_given_back_when_there_is_no_more(cp, stream,
     del eager
     captured(lambda: cp.zeros(15 << 10, "uint8"), Private())  # where that was
     pool = cp.cuda.MemoryPool
+    leave_16_kib()
     monkeypatch.setattr(cp.cuda, "MemoryPool", lambda allocator: pool())
     with pytest.raises(UncapturedError, match="a captured kernel uses is given back"):
         captured(work, Private())

@@ -4,9 +4,9 @@ A plan belongs to the shapes, strides and dtypes of its operands, and to no addr
 problems, eager or replayed. Plans and workspaces are made outside of captures, so what a capture meets must have run
 before. cuBLASLt counts by columns: a row-major y = a @ b is asked for as y.T = b.T @ a.T.
 
-A bias is added, and negative results cut off, as the result is stored, by the algorithm of the plain product if it can
-do that: so `product(x, w.T) + b` has the bits of `affine(x, w, b)`. In 16 bits it has not, because there the product
-alone is rounded before the bias is added.
+A bias is added as the result is stored, by the algorithm of the plain product if it can do that: so
+`product(x, w.T) + b` has the bits of `affine(x, w, b)`. In 16 bits it has not, because there the product alone is
+rounded before the bias is added.
 """
 
 from __future__ import annotations
