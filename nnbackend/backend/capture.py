@@ -70,19 +70,16 @@ def captured(work: Callable[[], T], memory: Private) -> tuple[Any, T]:
     UncapturedError if it does what a capture does not allow: waiting, calling cuBLAS, uploading.
     """
     with _one, _no_finalizers(), memory.allocating(), _stream() as stream:
-        stream.begin_capture()
         try:
+            stream.begin_capture()
             result = work()
+            graph = stream.end_capture()
         except BaseException as error:
-            with suppress(RuntimeError):  # it may have been invalidated
+            with suppress(RuntimeError):  # it may be over, or never have begun
                 stream.end_capture()
             if isinstance(error, Exception):
                 raise UncapturedError(one_line(str(error))) from error
             raise
-        try:
-            graph = stream.end_capture()
-        except RuntimeError as error:
-            raise UncapturedError(one_line(str(error))) from error
     graph.upload()
     return graph, result
 
