@@ -42,7 +42,7 @@ def namespace(cupy: Any) -> Any:
         y = _joined(cupy, list(arrays), axis)
         if y is not None:
             return y
-        while len(arrays) > PARTS:
+        while KERNELS and len(arrays) > PARTS:
             arrays = [cupy.concatenate(arrays[i : i + PARTS], axis) for i in range(0, len(arrays), PARTS)]
         return cupy.concatenate(arrays, axis)
 
