@@ -379,6 +379,7 @@ def test_on_other_devices_it_has_no_effect():
         np.testing.assert_array_equal((a @ a).numpy(), a.numpy() @ a.numpy())
 
 
+@with_kernels
 def test_estimators_predict_in_the_precision_they_are_fitted_in():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((40, 8)).astype("float32"), rng.standard_normal(40).astype("float32")
