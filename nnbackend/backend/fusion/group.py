@@ -5,13 +5,13 @@ Its values are numbered: first the inputs, then the numbers, then what the steps
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Input(NamedTuple):
-    """An array: its dtype, and by how many elements a place on each axis of the group moves on, 0 where it broadcasts.
+    """An array as it is handed in: its dtype, and by how many elements a place on each axis of the group moves on.
 
-    `offset` is not among these: arrays are handed in as they begin.
+    That is 0 where it broadcasts.
     """
 
     dtype: str
@@ -69,6 +69,3 @@ class Group(NamedTuple):
         if r.op in ("max", "min") or dtype.startswith("float"):
             return dtype
         return "uint64" if dtype.startswith("uint") else "int64"
-
-
-Numbers = Any  # Python numbers in order; or a Slot for each, whose content the kernel reads when it runs
